@@ -1,0 +1,112 @@
+"""Block devices: things that have a name, a size and bytes at offsets.
+
+Everything here opens for reading only; there is no way to write through these classes.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+
+from fsdrivers.errors import ReadError
+
+
+class BlockDevice(ABC):
+    """Something to read bytes from; offsets and sizes are in bytes.
+
+    ``name`` is how messages call the device ("/dev/vda2", "d0.img").
+    """
+
+    name: str
+    size: int
+
+    @abstractmethod
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` with the bytes at ``offset``; raises ReadError when not all of them can be had."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes at ``offset``; raises ReadError when not all of them can be had."""
+        # Checked before allocating: the length may come from a hostile disk.
+        self.check(offset, length)
+        buffer = bytearray(length)
+        self.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def check(self, offset: int, length: int) -> None:
+        """Raise ReadError unless ``length`` bytes at ``offset`` lie inside of the device."""
+        if length < 0 or offset < 0 or offset + length > self.size:
+            raise ReadError(self.name, offset, length, f"outside of the device ({self.size} bytes)")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {self.size} bytes>"
+
+
+class FileDevice(BlockDevice):
+    """A block special file or a disk image."""
+
+    def __init__(self, path: str, name: str | None = None) -> None:
+        """Open ``path`` read-only; raises ReadError when that fails or it has no size (a directory, a fifo)."""
+        self.name = name if name is not None else path
+        try:
+            # O_NONBLOCK: opening a fifo or an empty drive must not hang.
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise ReadError(self.name, 0, 0, error.strerror or str(error)) from error
+        try:
+            self.size = os.lseek(self._fd, 0, os.SEEK_END)
+            os.pread(self._fd, 1, 0)
+        except OSError as error:
+            self.close()
+            raise ReadError(self.name, 0, 0, error.strerror or str(error)) from error
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.check(offset, length)
+        try:
+            data = os.pread(self._fd, length, offset)
+        except OSError as error:
+            raise ReadError(self.name, offset, length, error.strerror or str(error)) from error
+        if len(data) == length:
+            return data
+        # Short reads happen on signals and at 2 GiB: go the slow way for the whole.
+        return super().read(offset, length)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        length, done = len(buffer), 0
+        self.check(offset, length)
+        while done < length:
+            try:
+                count = os.preadv(self._fd, [buffer[done:]], offset + done)
+            except OSError as error:
+                raise ReadError(self.name, offset, length, error.strerror or str(error)) from error
+            if not count:
+                raise ReadError(self.name, offset, length, "the device ended early")
+            done += count
+
+    def close(self) -> None:
+        """Close the file; reading afterwards raises ReadError.  Closing twice is fine."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> FileDevice:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Slice(BlockDevice):
+    """A part of another device: a partition, or a member inside a container; ``start`` in bytes."""
+
+    def __init__(self, parent: BlockDevice, start: int, size: int, name: str) -> None:
+        # A partition table may lie about sizes (a truncated image): what is not there is not ours.
+        self.parent, self.start, self.name = parent, start, name
+        self.size = max(0, min(size, parent.size - start))
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.check(offset, length)
+        return self.parent.read(self.start + offset, length)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        self.check(offset, len(buffer))
+        self.parent.read_into(self.start + offset, buffer)

@@ -1,0 +1,148 @@
+"""The exceptions of the readers: every way in which a disk can disappoint.
+
+Whatever a driver meets on a damaged, foreign or hostile disk ends in one of these.  Those that have a
+counterpart in the standard library inherit from it too, so that code written against ``open()`` and
+``os.listdir()`` keeps working.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class FsError(Exception):
+    """Base of everything the readers raise on purpose."""
+
+
+class NotThisFs(FsError):
+    """The device does not carry what the driver reads."""
+
+
+class Unsupported(FsError):
+    """The disk uses a feature that we know we cannot read.
+
+    ``feature`` is the name that the format's own documents use.
+    """
+
+    def __init__(self, feature: str, why: str = "") -> None:
+        self.feature = feature
+        super().__init__(f"unsupported feature: {feature}" + (f" ({why})" if why else ""))
+
+
+class ReadError(FsError):
+    """A device did not deliver bytes that it should have (I/O error, end of a truncated image).
+
+    ``offset`` and ``length`` are in bytes from the start of ``device``.
+    """
+
+    def __init__(self, device: str, offset: int, length: int, why: str) -> None:
+        self.device, self.offset, self.length = device, offset, length
+        super().__init__(f"{device}: cannot read {length} bytes at offset {offset:#x}: {why}")
+
+
+class Corrupt(FsError):
+    """A structure on the disk is not what it has to be.
+
+    ``offset`` is in bytes: on ``device``, or in the pool's own address space when ``device`` names a pool.
+    """
+
+    def __init__(self, device: str, structure: str, offset: int, wanted: object = None, got: object = None) -> None:
+        self.device, self.structure, self.offset = device, structure, offset
+        self.wanted, self.got = wanted, got
+        text = f"{device}: corrupt {structure} at offset {offset:#x}"
+        if wanted is not None:
+            text += f": wanted {_short(wanted)}, got {_short(got)}"
+        elif got is not None:
+            text += f": {_short(got)}"
+        super().__init__(text)
+
+
+class MissingDevices(FsError):
+    """More members are absent than the pool's redundancy can make up for."""
+
+    def __init__(self, pool: str, present: Sequence[str], missing: Sequence[str], why: str = "") -> None:
+        self.pool, self.present, self.missing = pool, tuple(present), tuple(missing)
+        super().__init__(
+            f"pool {pool}: missing {', '.join(missing)}; present: {', '.join(present) or 'none'}"
+            + (f" ({why})" if why else "")
+        )
+
+
+class Locked(FsError):
+    """The data is encrypted and no key was given."""
+
+    def __init__(self, pool: str, why: str) -> None:
+        self.pool = pool
+        super().__init__(f"{pool} is locked: {why}")
+
+
+class Ambiguous(FsError):
+    """Several things answer to what was asked for, and picking one would be a guess."""
+
+
+class TooLarge(FsError):
+    """An object is larger than the memory or the limit that it has to fit in; sizes in bytes."""
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        self.size, self.limit = size, limit
+        super().__init__(f"{what} is too large: {size} bytes, the limit is {limit}")
+
+
+class _PathError(FsError):
+    """Base of the errors about one path, which they keep in ``path``."""
+
+    text = "bad path"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {self.text}")
+
+    def __str__(self) -> str:
+        # OSError, the other parent of the subclasses, would format its arguments as "[Errno ...]".
+        return f"{self.path}: {self.text}"
+
+
+class NotFound(_PathError, FileNotFoundError):
+    """No such file or directory."""
+
+    text = "no such file or directory"
+
+
+class NotADirectory(_PathError, NotADirectoryError):
+    """A path goes through something that is no directory."""
+
+    text = "not a directory"
+
+
+class IsADirectory(_PathError, IsADirectoryError):
+    """A file was wanted, a directory is there."""
+
+    text = "is a directory"
+
+
+class NotAFile(_PathError):
+    """A regular file was wanted; a device node, fifo, socket or unresolved link is there."""
+
+    text = "not a regular file"
+
+
+class NotASymlink(_PathError):
+    """A symbolic link was wanted."""
+
+    text = "not a symbolic link"
+
+
+class TooManyLinks(_PathError):
+    """More symbolic links in one path than the kernel would follow either (40)."""
+
+    text = "too many levels of symbolic links"
+
+
+def _short(value: object) -> str:
+    """One value for a message: numbers in hex where that is how people compare them, never kilobytes of bytes."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 9:
+        return hex(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        data = bytes(value)
+        return data[:32].hex() + ("..." if len(data) > 32 else "")
+    return str(value)

@@ -1,0 +1,88 @@
+"""One loop for every read that has a checksum: try the copies, verify, reconstruct, remember what healed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from fsdrivers.errors import Corrupt, FsError, ReadError
+
+MAX_ATTEMPTS = 4096  # reconstructions tried for one piece before it counts as lost
+
+
+class Attempt(NamedTuple):
+    """One way to get the bytes: a copy on a disk, or a reconstruction from parity.
+
+    ``device`` is the name of the device whose copy this is (for a reconstruction: of the devices that it does
+    without), ``offset`` its byte offset there, and ``fetch`` does the work.
+    """
+
+    device: str
+    offset: int
+    fetch: Callable[[], bytes]
+
+
+class Health:
+    """What had to be healed while reading, counted by device, so that the user hears of it once."""
+
+    def __init__(self) -> None:
+        self.damage: dict[str, int] = {}
+        self.examples: dict[str, str] = {}
+        self.notes: list[str] = []
+
+    def damaged(self, device: str, error: FsError) -> None:
+        """Count one bad or unreadable copy on ``device``; the first error is kept as the example."""
+        self.damage[device] = self.damage.get(device, 0) + 1
+        self.examples.setdefault(device, str(error))
+
+    def note(self, text: str) -> None:
+        """Remember a sentence that the user has to hear (an older tree served, a member left out)."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def report(self) -> list[str]:
+        """Lines for a person: notes first, then one line for each device with damage."""
+        return self.notes + [
+            f"{device}: {count} damaged {'copy' if count == 1 else 'copies'} read around (first: {self.examples[device]})"
+            for device, count in sorted(self.damage.items())
+        ]
+
+
+def read(
+    attempts: Iterable[Attempt],
+    verify: Callable[[bytes, Attempt], FsError | None],
+    health: Health,
+    lost: Callable[[], FsError],
+) -> bytes:
+    """The first result among ``attempts`` that ``verify`` accepts.
+
+    ``attempts`` is consumed lazily, cheapest first.  ``verify(data, attempt)`` returns None for good data, or
+    the error that says what is wrong with it.  When nothing is good, the error of the first copy that could be
+    fetched is raised (it names device, structure and offset), else the last read error, else ``lost()``
+    (nothing to try: every copy is on a missing device).  Damage is counted only when something good was found
+    behind it, so that ``health`` speaks of healing.
+    """
+    failures: list[tuple[str, FsError]] = []
+    for number, attempt in enumerate(attempts):
+        if number >= MAX_ATTEMPTS:
+            break
+        try:
+            data = attempt.fetch()
+        except (ReadError, Corrupt) as error:
+            failures.append((attempt.device, error))
+            continue
+        wrong = verify(data, attempt)
+        if wrong is None:
+            for device, error in failures:
+                health.damaged(device, error)
+            return data
+        failures.append((attempt.device, wrong))
+    raise _worst(failures) if failures else lost()
+
+
+def _worst(failures: list[tuple[str, FsError]]) -> FsError:
+    """The failure that tells most: a checksum mismatch before an unreadable device."""
+    for _, error in failures:
+        if isinstance(error, Corrupt):
+            return error
+    return failures[-1][1]

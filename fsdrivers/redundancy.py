@@ -43,7 +43,7 @@ class Health:
     def report(self) -> list[str]:
         """Lines for a person: notes first, then one line for each device with damage."""
         return self.notes + [
-            f"{device}: {count} damaged {'copy' if count == 1 else 'copies'} read around (first: {self.examples[device]})"
+            f"{device}: {count} damaged {_copies(count)} read around (first: {self.examples[device]})"
             for device, count in sorted(self.damage.items())
         ]
 
@@ -73,11 +73,15 @@ def read(
             continue
         wrong = verify(data, attempt)
         if wrong is None:
-            for device, error in failures:
-                health.damaged(device, error)
+            for device, failure in failures:
+                health.damaged(device, failure)
             return data
         failures.append((attempt.device, wrong))
     raise _worst(failures) if failures else lost()
+
+
+def _copies(count: int) -> str:
+    return "copy" if count == 1 else "copies"
 
 
 def _worst(failures: list[tuple[str, FsError]]) -> FsError:

@@ -57,6 +57,14 @@ class Corrupt(FsError):
         super().__init__(text)
 
 
+class BadData(FsError):
+    """Compressed bytes that are no stream of their algorithm; who knows the place turns this into Corrupt."""
+
+    def __init__(self, algorithm: str, why: str) -> None:
+        self.algorithm = algorithm
+        super().__init__(f"bad {algorithm} data: {why}")
+
+
 class MissingDevices(FsError):
     """More members are absent than the pool's redundancy can make up for."""
 

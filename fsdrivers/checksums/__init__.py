@@ -1,0 +1,1 @@
+"""One file for each checksum that a driver may meet: thin adapters for libraries, own code where there is none."""

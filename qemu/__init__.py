@@ -1,0 +1,1 @@
+"""The harness: machines in QEMU, the workshop that makes disks in a guest, and the distro images of the boot tests."""

@@ -1,0 +1,69 @@
+"""Which accelerator QEMU may use.  /dev/kvm can exist and still hang every guest: only a guest that ran counts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from artefacts import cache
+
+PROBE_SECONDS = 5.0
+QEMU = "qemu-system-x86_64"
+
+# What a kernel says at the end of its start when it was given neither an initrd nor a root.
+_PROOF = b"Unable to mount root fs"
+
+
+def arguments(kernel: Path | None) -> list[str]:
+    """QEMU's options for the accelerator: KVM when $POOLBOOT_ACCEL says so or a probe proved it, else TCG."""
+    if choose(kernel) == "kvm":
+        return ["-accel", "kvm", "-cpu", "max"]
+    return ["-accel", "tcg", "-cpu", "max"]
+
+
+def choose(kernel: Path | None) -> str:
+    """The name of the accelerator, kvm or tcg.
+
+    The probe boots ``kernel`` once per boot of the host; without a kernel only an earlier result counts.
+
+    Raises ValueError when $POOLBOOT_ACCEL holds something else.
+    """
+    forced = os.environ.get("POOLBOOT_ACCEL", "")
+    if forced in ("kvm", "tcg"):
+        return forced
+    if forced:
+        raise ValueError(f"POOLBOOT_ACCEL={forced}: tcg or kvm")
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    known = cache.root() / f"accel-{_boot_id()}"
+    if known.exists():
+        return known.read_text().strip()
+    if kernel is None:
+        return "tcg"
+    result = "kvm" if _probe(kernel) else "tcg"
+    print(f"qemu: /dev/kvm {'works' if result == 'kvm' else 'runs no guest: emulating (tcg)'}", file=sys.stderr)
+    scratch = known.with_suffix(f".{os.getpid()}")
+    scratch.write_text(result + "\n")
+    scratch.rename(known)
+    return result
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _probe(kernel: Path) -> bool:
+    command = [
+        QEMU, "-accel", "kvm", "-cpu", "max", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
+        "-serial", "stdio", "-kernel", str(kernel), "-append", "console=ttyS0 panic=-1",
+    ]  # fmt: skip
+    try:
+        # On expiry run() kills with SIGKILL, which a hanging vCPU does not survive either.
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS, check=False
+        )
+    except (subprocess.TimeoutExpired, OSError):
+        return False
+    return _PROOF in done.stdout

@@ -1,0 +1,261 @@
+"""A virtual machine that a test can talk to.
+
+    with Machine(kernel, initrd, "console=ttyS0", [disk0, disk1]) as machine:
+        machine.expect("login:", timeout=120)
+        machine.send("root\n")
+
+The serial console goes to a log file and to expect(), which fails with the end of the console when its time is up,
+when QEMU ends, and when the guest's kernel panics.  The machine is gone when the block ends, whatever happened, and
+also when this process dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from qemu import accel
+
+PANIC = re.compile(r"Kernel panic - not syncing[^\r\n]*")
+_ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()][A-Z0-9]|[=>78cDEHMNOZ]|\][^\x07]*\x07)|\r")
+_TAIL_LINES = 40
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+
+
+class MachineError(AssertionError):
+    """The machine did not do what was expected of it.  The message ends with the end of its console."""
+
+
+class Disk(NamedTuple):
+    """A raw image and how the guest sees it."""
+
+    path: Path
+    bus: str = "virtio"
+    """One of BUSES."""
+    snapshot: bool = True
+    """What the guest writes is thrown away at the end: the image stays as it is."""
+    readonly: bool = False
+    serial: str = ""
+
+
+class Firmware(NamedTuple):
+    """UEFI firmware in two flash images; the guest's changes to the variables are thrown away."""
+
+    code: Path
+    variables: Path
+
+
+# Bus -> the controller that QEMU needs once, and the device on it; {n} counts the disks of that bus.
+BUSES = {
+    "virtio": (None, "virtio-blk-pci"),
+    "nvme": (None, "nvme"),
+    "ahci": ("ahci,id=ahci", "ide-hd,bus=ahci.{n}"),
+    "scsi": ("virtio-scsi-pci,id=scsi", "scsi-hd,bus=scsi.0"),
+    "usb": ("qemu-xhci,id=usb", "usb-storage,bus=usb.0"),
+}
+
+
+class Machine:
+    """A machine that runs inside a ``with`` block.
+
+    ``kernel`` and ``initrd`` are loaded by QEMU; without a kernel, ``firmware`` (or the BIOS) starts what is on the
+    disks.  ``memory`` is in MiB.  The console is written to ``log`` (default: a temporary file that the end of the
+    block removes).  $POOLBOOT_TIMEOUT_SCALE stretches all timeouts on slow machines.
+    """
+
+    def __init__(
+        self,
+        kernel: Path | None,
+        initrd: Path | None = None,
+        cmdline: str = "console=ttyS0",
+        disks: Sequence[Path | Disk] = (),
+        *,
+        firmware: Firmware | None = None,
+        memory: int = 1024,
+        cpus: int = 1,
+        log: Path | None = None,
+        reboots: bool = False,
+        options: Sequence[str] = (),
+    ) -> None:
+        self.kernel, self.initrd, self.cmdline, self.firmware = kernel, initrd, cmdline, firmware
+        self.disks = [disk if isinstance(disk, Disk) else Disk(disk) for disk in disks]
+        self.memory, self.cpus, self.reboots, self.options = memory, cpus, reboots, list(options)
+        self._given_log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._scratch: Path | None = None
+        self._console = bytearray()
+        self._position = 0
+        self._ended = False
+        self._news = threading.Condition()
+
+    def command(self, serial: Sequence[str]) -> list[str]:
+        """The whole command line of QEMU, with ``serial`` as the options for the console."""
+        words = [accel.QEMU, *accel.arguments(self.kernel), "-m", str(self.memory), "-smp", str(self.cpus)]
+        words += ["-nodefaults", "-display", "none", "-nic", "none", *serial]
+        if not self.reboots:
+            words.append("-no-reboot")
+        if self.firmware:
+            words += ["-machine", "q35"]
+            words += ["-drive", f"if=pflash,format=raw,readonly=on,file={_escape(self.firmware.code)}"]
+            words += ["-drive", f"if=pflash,format=raw,snapshot=on,file={_escape(self.firmware.variables)}"]
+        if self.kernel:
+            words += ["-kernel", str(self.kernel), "-append", self.cmdline]
+        if self.initrd:
+            words += ["-initrd", str(self.initrd)]
+        return words + _disk_options(self.disks) + self.options
+
+    def __enter__(self) -> Self:
+        self._scratch = Path(tempfile.mkdtemp(prefix="poolboot-qemu-"))
+        self.log = self._given_log or self._scratch / "console.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        serial = ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-monitor", "none"]
+        command = self.command(serial)
+        prctl = ctypes.CDLL(None).prctl  # looked up before the fork: the child must not take locks
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "TMPDIR": str(self._scratch)},  # of the snapshots
+                preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
+                start_new_session=True,  # Ctrl-C goes to us alone
+            )
+        except BaseException:
+            self._clean()
+            raise
+        threading.Thread(target=self._read, name="console", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """End the machine as pulling the plug does."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            with self._news:
+                self._news.wait_for(lambda: self._ended, timeout=10)
+        self._clean()
+
+    def _clean(self) -> None:
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _read(self) -> None:
+        stdout = self._running().stdout
+        assert stdout
+        descriptor = stdout.fileno()
+        with self.log.open("wb", buffering=0) as log:
+            while block := os.read(descriptor, 65536):
+                log.write(block)
+                with self._news:
+                    self._console += block
+                    self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if not self._process:
+            raise RuntimeError("a Machine runs inside a with block")
+        return self._process
+
+    @property
+    def console(self) -> str:
+        """All that the console has said, without carriage returns and escape sequences."""
+        with self._news:
+            return _plain(self._console)
+
+    def tail(self, lines: int = _TAIL_LINES) -> str:
+        """The last lines of the console, indented."""
+        return "\n".join("    " + line for line in self.console.splitlines()[-lines:])
+
+    def expect(self, pattern: str, timeout: float = 60, *, panic: bool = False) -> re.Match[str]:
+        """Wait until the console has said ``pattern`` (a regular expression) after the previous expect().
+
+        Raises MachineError after ``timeout`` seconds, when QEMU ends first, and when the kernel panics first (unless
+        ``panic`` says that this is fine).
+        """
+        wanted = re.compile(pattern, re.MULTILINE)
+        deadline = time.monotonic() + timeout * _scale()
+        with self._news:
+            while True:
+                text = _plain(self._console)
+                if found := wanted.search(text, self._position):
+                    self._position = found.end()
+                    return found
+                if not panic and (died := PANIC.search(text, self._position)):
+                    trouble = f"the guest died ({died[0]})"
+                elif self._ended:
+                    trouble = f"QEMU ended with status {self._running().wait()}"
+                elif (left := deadline - time.monotonic()) <= 0:
+                    trouble = f"{timeout * _scale():.0f} seconds passed"
+                else:
+                    self._news.wait(min(left, 5))
+                    continue
+                break
+        raise MachineError(f"{trouble} before the console said {pattern!r}; it ends with\n{self.tail()}")
+
+    def send(self, text: str) -> None:
+        """Type ``text`` on the console."""
+        stdin = self._running().stdin
+        assert stdin
+        try:
+            stdin.write(text.encode())
+            stdin.flush()
+        except BrokenPipeError:
+            raise MachineError(f"QEMU ended before {text!r} was typed; its console ends with\n{self.tail()}") from None
+
+    def wait_exit(self, timeout: float = 60) -> int:
+        """Wait until the machine is off (a reboot counts unless ``reboots``); returns QEMU's exit status."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._running().wait(timeout * _scale())
+        raise MachineError(f"still on after {timeout * _scale():.0f} seconds; the console ends with\n{self.tail()}")
+
+
+def _disk_options(disks: Sequence[Disk]) -> list[str]:
+    words: list[str] = []
+    seen: dict[str, int] = {}
+    for number, disk in enumerate(disks):
+        controller, device = BUSES[disk.bus]
+        count = seen.get(disk.bus, 0)
+        if controller and not count:
+            words += ["-device", controller]
+        seen[disk.bus] = count + 1
+        switches = ("on" if disk.snapshot else "off", "on" if disk.readonly else "off")
+        words += [
+            "-drive",
+            f"if=none,id=disk{number},format=raw,snapshot={switches[0]},readonly={switches[1]},"
+            f"discard=unmap,detect-zeroes=unmap,cache=unsafe,file={_escape(disk.path)}",
+            "-device",
+            f"{device.format(n=count)},drive=disk{number},serial={disk.serial or f'poolboot{number}'}",
+        ]
+    return words
+
+
+def _escape(path: Path) -> str:
+    return str(path.absolute()).replace(",", ",,")
+
+
+def _plain(raw: bytes | bytearray) -> str:
+    return _ESCAPES.sub("", raw.decode("utf-8", "replace"))
+
+
+def _scale() -> float:
+    return float(os.environ.get("POOLBOOT_TIMEOUT_SCALE") or 1)

@@ -1,0 +1,93 @@
+"""The workshop with OpenZFS in it: the real zpool, zfs and kernel modules make the pools that the driver is tested with.
+
+Debian ships ZFS as source (contrib): the modules are compiled once per suite, by Debian's own DKMS package inside a
+throw-away root of mmdebstrap (user namespaces, no root rights), which takes 5 to 15 minutes, and are cached
+with the very kernel that they were built for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from artefacts import cache, debian
+from artefacts.steps import run, step
+from qemu.workshop import Recipe
+
+COMPONENTS = ("main", "contrib")
+PACKAGES = ("zfsutils-linux", "kmod", "xz-utils", "attr", "acl", "parted", "gawk", "perl-base")
+BUILD_PACKAGES = ("linux-image-cloud-amd64", "linux-headers-cloud-amd64", "zfs-dkms")
+
+
+def modules(suite: str = "bookworm") -> debian.Kernel:
+    """The cloud kernel of ``suite`` with OpenZFS's modules beside its own, compiled when not cached.
+
+    bookworm has OpenZFS 2.1, trixie 2.3.  Raises BuildError.
+    """
+    log = cache.root() / "zfs" / f"{suite}.log"
+
+    def fill(work: Path) -> None:
+        with step(f"compiling OpenZFS of Debian {suite}: 5 to 15 minutes", log):
+            run(
+                [
+                    "nice",
+                    "mmdebstrap",
+                    "--variant=apt",
+                    f"--components={','.join(COMPONENTS)}",
+                    f"--include={','.join(BUILD_PACKAGES)}",
+                    # Fails unless DKMS has built the module for the kernel that was installed.
+                    '--customize-hook=ls "$1"/usr/lib/modules/*/updates/dkms/zfs.ko*',
+                    f"--customize-hook=copy-out /boot /usr/lib/modules {work}",
+                    "--format=null",
+                    suite,
+                    os.devnull,
+                ],
+                log=log,
+                hint="apt install mmdebstrap uidmap debian-archive-keyring; then see the log",
+            )
+            (work / "usr/lib").mkdir(parents=True)
+            (work / "modules").rename(work / "usr/lib/modules")
+            for extra in (work / "boot").glob("initrd*"):
+                extra.unlink()
+
+    return debian.kernel_in(cache.entry("zfs", f"{suite}-modules", fill))
+
+
+def recipe(
+    name: str,
+    script: str,
+    disks: Sequence[int],
+    *,
+    suite: str = "bookworm",
+    inputs: Sequence[Path] = (),
+    packages: Sequence[str] = (),
+    timeout: float = 900,
+) -> Recipe:
+    """A Workshop recipe whose guest has ZFS loaded and its tools at hand."""
+    return Recipe(
+        f"zfs-{name}",
+        _PRELUDE + script,
+        disks=disks,
+        suite=suite,
+        inputs=inputs,
+        packages=(*PACKAGES, *packages),
+        components=COMPONENTS,
+        modules=("zfs",),
+        kernel=modules(suite),
+        timeout=timeout,
+    )
+
+
+# udev does not run in the guest: zpool waits for links that never come unless the disks are given as they are, and
+# an import has to be told where to look.
+_PRELUDE = r"""
+export ZPOOL_IMPORT_PATH=/dev ZFS_MODULE_LOADING=no
+zmanifest() {  # zmanifest DATASET[@SNAPSHOT] DIR: the real driver's view of one tree
+    mkdir -p /out/manifests
+    manifest "$2" "tmp"
+    name=$(printf %s "$1" | tr / +)
+    mv /out/tmp.find "/out/manifests/$name.find"
+    mv /out/tmp.sha256 "/out/manifests/$name.sha256"
+}
+"""

@@ -1,0 +1,191 @@
+"""The kernel command line: its quoting rules, and the knobs that we take from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+Parameters = tuple[tuple[str, str | None], ...]
+
+HANDOVERS = ("auto", "kexec", "firmware", "switch_root", "none")
+DEGRADED = ("auto", "ask", "never")
+ON_ERROR = ("rescue", "reboot", "poweroff")
+
+PREFIX = "poolboot."
+MAX_SECONDS = 86400.0
+
+
+class BootConfig(NamedTuple):
+    """What the kernel command line asks for.  docs/knobs.md explains each of them."""
+
+    root: str = ""  # root=: UUID=, LABEL=, ZFS=, zfs:AUTO, /dev/...; "" for whatever boots
+    rootflags: str = ""
+    handover: str = "auto"
+    entry: str = ""  # number, id or title
+    kernel: str = ""  # path in the root
+    initrd: tuple[str, ...] = ()  # paths in the root
+    cmdline: str = ""  # instead of the distro's own
+    append: str = ""  # after it
+    timeout: float = 0.0  # seconds that a menu waits
+    wait: float = 10.0  # seconds to wait for devices at most
+    degraded: str = "auto"
+    on_error: str = "rescue"
+    debug: bool = False
+    parameters: Parameters = ()  # the whole command line
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def subvol(self) -> str | None:
+        """The subvolume path that rootflags= asks for, without slashes around it ("" is the top level)."""
+        value = flag(self.rootflags, "subvol")
+        return None if value is None else value.strip("/")
+
+    @property
+    def subvolid(self) -> int | None:
+        """The subvolume id that rootflags= asks for."""
+        value = flag(self.rootflags, "subvolid")
+        return int(value) if value is not None and value.isdecimal() else None
+
+    @property
+    def consoles(self) -> tuple[str, ...]:
+        """The values of our own console= parameters, in order."""
+        return tuple(value for key, value in self.parameters if key == "console" and value)
+
+    def has(self, name: str) -> bool:
+        """Whether the command line has the parameter ``name``, with or without a value."""
+        return any(key == name for key, _ in self.parameters)
+
+
+def split(text: str) -> list[str]:
+    """The parameters of a command line, quotes kept: double quotes keep blanks together, nothing escapes.
+
+    Source: lib/cmdline.c:next_arg, v6.12.
+    """
+    words, word, quoted = [], "", False
+    for char in text:
+        if char == '"':
+            quoted = not quoted
+        if char in " \t\n\v\f\r" and not quoted:
+            if word:
+                words.append(word)
+            word = ""
+        else:
+            word += char
+    if word:
+        words.append(word)
+    return words
+
+
+def parse(text: str) -> Parameters:
+    """The parameters of a command line as (name, value), the value None when there is no "=".
+
+    A quote is removed where it opens the value or the whole parameter, with the one that ends it; any other
+    stays.  What follows a lone "--" is for the init of the root and not looked at.  Source: as split().
+    """
+    parameters = []
+    for word in split(text):
+        if word == "--":
+            break
+        whole = word.startswith('"')
+        word = word[whole:]
+        equals = word.find("=")
+        name, value = (word[:equals], word[equals + 1 :]) if equals > 0 else (word, None)
+        if value is not None and value.startswith('"'):
+            value = value[1:].removesuffix('"')
+        elif whole and value is not None:
+            value = value.removesuffix('"')
+        elif whole:
+            name = name.removesuffix('"')
+        parameters.append((name, value))
+    return tuple(parameters)
+
+
+def quote(name: str, value: str | None) -> str:
+    """One parameter as the kernel would parse it back; the inverse of parse() for what can be written at all."""
+    if value is None:
+        return name
+    return f'{name}="{value}"' if any(char.isspace() for char in value) else f"{name}={value}"
+
+
+def flag(options: str, name: str) -> str | None:
+    """The value of ``name`` in a comma-separated list of mount options, the last one winning; None if absent."""
+    found = None
+    for option in options.split(","):
+        key, equals, value = option.partition("=")
+        if key == name and equals:
+            found = value
+    return found
+
+
+def read(text: str) -> BootConfig:
+    """The BootConfig that a kernel command line asks for; what is wrong with it goes into ``warnings``."""
+    parameters = parse(text)
+    values: dict[str, object] = {}
+    warnings: list[str] = []
+    rootdelay = 0.0
+    for name, value in parameters:
+        # The kernel takes "-" and "_" in parameter names for the same thing.
+        key = name.replace("-", "_") if name.startswith(PREFIX) else name
+        if key in ("root", "rootflags"):
+            values[key] = value or ""
+        elif key == "rootdelay":
+            rootdelay = _seconds(name, value, rootdelay, warnings)
+        elif key.startswith(PREFIX):
+            _knob(name, key.removeprefix(PREFIX), value, values, warnings)
+    config = BootConfig(parameters=parameters)._replace(**values)  # type: ignore[arg-type]
+    return config._replace(wait=max(config.wait, rootdelay), warnings=tuple(warnings))
+
+
+def _knob(name: str, key: str, value: str | None, values: dict[str, object], warnings: list[str]) -> None:
+    """Take one ``poolboot.*`` parameter into ``values``, or say in ``warnings`` why not."""
+    if key in _CHOICES:
+        if value in _CHOICES[key]:
+            values[key] = value
+        else:
+            warnings.append(f"{name}={value or ''}: wants one of {', '.join(_CHOICES[key])}; using the default")
+    elif key in _SECONDS:
+        default = BootConfig._field_defaults[key]
+        values[key] = _seconds(name, value, default, warnings)
+    elif key in _TEXTS:
+        values[key] = value or ""
+    elif key == "initrd":
+        values[key] = tuple(path for path in (value or "").split(",") if path)
+    elif key == "debug":
+        values[key] = value not in ("0", "no", "off", "n", "false")
+    else:
+        near = nearest(key, _KNOBS)
+        hint = f"; did you mean {PREFIX}{near.replace('_', '-')}?" if near else ""
+        warnings.append(f"unknown knob {name}{hint}")
+
+
+_CHOICES = {"handover": HANDOVERS, "degraded": DEGRADED, "on_error": ON_ERROR}
+_SECONDS = ("timeout", "wait")
+_TEXTS = ("entry", "kernel", "cmdline", "append")
+_KNOBS = (*_CHOICES, *_SECONDS, *_TEXTS, "initrd", "debug")
+
+
+def _seconds(name: str, value: str | None, default: float, warnings: list[str]) -> float:
+    try:
+        seconds = float(value or "")
+    except ValueError:
+        seconds = -1.0
+    if 0 <= seconds <= MAX_SECONDS:  # false for nan, too
+        return seconds
+    warnings.append(f"{name}={value or ''}: wants seconds between 0 and {MAX_SECONDS:.0f}; using {default:g}")
+    return default
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The one of ``known`` that is fewest edits away from ``word``, None when all are far."""
+    best = min(known, key=lambda name: _distance(word, name))
+    return best if _distance(word, best) <= max(2, len(best) // 3) else None
+
+
+def _distance(one: str, other: str) -> int:
+    """Levenshtein's edit distance."""
+    row = list(range(len(other) + 1))
+    for i, char in enumerate(one[:64], 1):
+        previous, row[0] = row[0], i
+        for j, target in enumerate(other, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (char != target))
+    return row[-1]

@@ -1,0 +1,125 @@
+"""The command line for the root's own kernel: the distro's settings, completed with what was found."""
+
+from __future__ import annotations
+
+from fsdrivers.errors import FsError, NotADirectory, NotFound
+from fsdrivers.filesystem import Filesystem
+from init import config as _config
+from init.config import BootConfig
+from init.entries import shellvars
+from init.roots import TOP_LEVEL, BootRoot
+
+MAX_FILE = 1 << 18  # bytes of a configuration file
+MAX_DROP_INS = 64
+
+KERNEL_CMDLINE = ("/etc/kernel/cmdline", "/usr/lib/kernel/cmdline")
+GRUB_DEFAULT, GRUB_DROP_INS = "/etc/default/grub", "/etc/default/grub.d"
+
+
+def compute(place: BootRoot, config: BootConfig) -> tuple[str, list[str]]:
+    """The complete command line for a kernel in ``place``, and notes for a person.
+
+    The template is poolboot.cmdline=, else /etc/kernel/cmdline (or its vendor's default), else GRUB's variables,
+    else nothing but "ro".  root= and rootflags= always name the tree that the kernel was read from.
+    """
+    notes: list[str] = []
+    if config.cmdline:
+        template = config.cmdline
+        if any(name == "root" for name, _ in _config.parse(template)):
+            return _finish(_config.split(template), config), notes
+    else:
+        template = _template(place.filesystem, notes)
+    return _finish(_with_root(_config.split(template), place), config), notes
+
+
+def _template(filesystem: Filesystem, notes: list[str]) -> str:
+    for path in KERNEL_CMDLINE:
+        text = _read(filesystem, path, notes)
+        if text is not None:
+            return " ".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    from_grub = grub_default(filesystem, notes)
+    return "ro" if from_grub is None else f"ro {from_grub}"
+
+
+def grub_default(filesystem: Filesystem, notes: list[str]) -> str | None:
+    """What grub-mkconfig would put behind "root=... ro", or None when there is no /etc/default/grub.
+
+    Source: util/grub-mkconfig.in and util/grub.d/10_linux.in of GRUB 2.12; Debian's grub-mkconfig also sources
+    /etc/default/grub.d/*.cfg.
+    """
+    text = _read(filesystem, GRUB_DEFAULT, notes)
+    if text is None:
+        return None
+    values, passed_over = shellvars.parse(text)
+    for name in _drop_ins(filesystem, notes):
+        values, more = shellvars.parse(_read(filesystem, f"{GRUB_DROP_INS}/{name}", notes) or "", values)
+        passed_over += more
+    notes += [f"{GRUB_DEFAULT}: {line}" for line in passed_over if "CMDLINE" in line]
+    parts = (values.get("GRUB_CMDLINE_LINUX", ""), values.get("GRUB_CMDLINE_LINUX_DEFAULT", ""))
+    return " ".join(part for part in parts if part)
+
+
+def _drop_ins(filesystem: Filesystem, notes: list[str]) -> list[str]:
+    try:
+        names = [entry.name for entry in filesystem.listdir(GRUB_DROP_INS) if entry.name.endswith(".cfg")]
+    except (NotFound, NotADirectory):
+        return []
+    except FsError as error:
+        notes.append(str(error))
+        return []
+    return names[:MAX_DROP_INS]
+
+
+def _read(filesystem: Filesystem, path: str, notes: list[str]) -> str | None:
+    """The text of a configuration file, or None when it is absent or (with a note) cannot be read."""
+    try:
+        return filesystem.read_file(path, MAX_FILE).decode("utf-8", "surrogateescape")
+    except (NotFound, NotADirectory):
+        return None
+    except FsError as error:
+        notes.append(str(error))
+        return None
+
+
+def _with_root(words: list[str], place: BootRoot) -> list[str]:
+    """``words`` with root= and rootflags= that name ``place``."""
+    rest, options = [], []
+    for word in words:
+        ((name, value),) = _config.parse(word) or ((word, None),)
+        if name == "rootflags":
+            options += [option for option in (value or "").split(",") if option]
+        elif name != "root":
+            rest.append(word)
+    return [*_root_words(place, options), *rest]
+
+
+def _root_words(place: BootRoot, options: list[str]) -> list[str]:
+    """root= and rootflags= for ``place``; ``options`` are mount options that the distro wants besides."""
+    if place.pool.kind == "zfs":
+        words = [_config.quote("root", f"ZFS={place.root.name}")]
+    else:
+        words = [f"root=UUID={place.filesystem.uuid}"]
+        own = ("subvol=", "subvolid=")
+        options = [option for option in options if not option.startswith(own) and option != "degraded"]
+        if place.root.id != TOP_LEVEL or not place.root.default:
+            options.insert(0, _subvol(place))
+        if place.pool.missing:
+            options.append("degraded")
+    return words + ([_config.quote("rootflags", ",".join(options))] if options else [])
+
+
+def _subvol(place: BootRoot) -> str:
+    """The mount option for the subvolume: by name, or by id when the command line could not carry the name."""
+    name = place.root.name.strip("/")
+    if place.root.id == TOP_LEVEL:
+        return "subvol=/"
+    if any(char in ',"' or char.isspace() for char in name) or not name.isprintable():
+        return f"subvolid={place.root.id}"
+    return f"subvol={name}"
+
+
+def _finish(words: list[str], config: BootConfig) -> str:
+    """The words as text, with our consoles when they name none, and what poolboot.append= adds."""
+    if not any(word.startswith("console=") for word in words):
+        words = words + [f"console={value}" for value in config.consoles]
+    return " ".join([*words, *_config.split(config.append)])

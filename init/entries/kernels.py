@@ -1,0 +1,147 @@
+"""Entries from what lies in /boot: a kernel and the initrd that goes with it, by their names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from fsdrivers.errors import FsError, NotADirectory, NotFound
+from fsdrivers.filesystem import DIRECTORY, FILE, Filesystem
+from init import image
+from init.config import BootConfig
+from init.entries import cmdline, shellvars
+from init.entries.entry import BootEntry
+from init.roots import OS_RELEASE, BootRoot
+
+BOOT = "/boot"
+MAX_NAMES = 4096  # names in one directory that are looked at
+MAX_OS_RELEASE = 1 << 16  # bytes
+
+# The names that kernels have, and what the initrd of version V may be called, best first.
+# Source: util/grub.d/10_linux.in of GRUB 2.12, and Alpine's and Arch's kernel packages.
+_KERNELS = ("vmlinuz-", "vmlinux-", "kernel-", "bzImage-", "Image-")
+_INITRDS = (
+    "initrd.img-{}", "initrd-{}.img", "initramfs-{}.img", "initrd-{}.gz", "initrd-{}", "initramfs-{}",
+    "initramfs-genkernel-{}", "initramfs-genkernel-x86_64-{}",
+)  # fmt: skip
+_PLAIN_KERNELS = ("vmlinuz", "bzImage", "Image")
+_PLAIN_INITRDS = ("initrd.img", "initrd", "initramfs.img", "initrd.gz")
+# Microcode goes in front of any initrd.
+_MICROCODE = ("intel-ucode.img", "intel-uc.img", "amd-ucode.img", "amd-uc.img", "early_ucode.cpio", "microcode.cpio")
+# Left behind by package managers, or signatures of a kernel.
+_GARBAGE = (".rpmsave", ".rpmnew", ".rpmorig", ".sig", ".hmac", ".sha512hmac", ".map", "~", ".tmp", ".bls", ".efi")
+
+
+class Pair(NamedTuple):
+    """A kernel with its initrds, full paths; ``version`` from the name, "" when that has none."""
+
+    version: str
+    kernel: str
+    initrds: tuple[str, ...]
+
+
+def find(place: BootRoot, config: BootConfig, note: Callable[[str], None]) -> Iterator[BootEntry]:
+    """An entry for each kernel in /boot of ``place``, or in its top directory when /boot has none."""
+    for directory in (BOOT, "/"):
+        try:
+            names = [entry.name for entry in place.filesystem.listdir(directory)[:MAX_NAMES]]
+        except (NotFound, NotADirectory):
+            continue
+        except FsError as error:
+            note(f"{place.where}: {directory}: {error}")
+            continue
+        pairs = list(_real(place.filesystem, pair(names, directory), note))
+        for found in pairs:
+            yield make(place, config, found, f"{directory} of {place.where}", note)
+        if pairs:
+            return
+
+
+def make(
+    place: BootRoot, config: BootConfig, found: Pair, source: str, note: Callable[[str], None]
+) -> BootEntry:
+    """The entry for one kernel; notes about its command line go to ``note``, about itself into the entry."""
+    version = found.version
+    if not version[:1].isdigit():
+        version = _header_version(place.filesystem, found.kernel) or version
+    name = found.kernel.rpartition("/")[2]
+    text, notes = cmdline.compute(place, config)
+    for line in notes:
+        note(f"{place.where}: {line}")
+    remarks = []
+    if not found.initrds:
+        remarks.append("no initrd: only a kernel with the root's driver built in can start this")
+    if version and not place.filesystem.exists(f"/lib/modules/{version}"):
+        remarks.append(f"no /lib/modules/{version} in this root")
+    return BootEntry(
+        id=f"{place.where.removesuffix('/')}/{found.version or name}",
+        title=f"{pretty_name(place.filesystem)}, kernel {version or name}",
+        source=source,
+        place=place,
+        kernel=found.kernel,
+        initrds=found.initrds,
+        cmdline=text,
+        version=version,
+        notes=tuple(remarks),
+    )
+
+
+def pair(names: list[str], directory: str) -> list[Pair]:
+    """The kernels among the file names of one directory, each with the initrds that are there for it."""
+    present = set(names)
+    base = "" if directory == "/" else directory
+    microcode = tuple(f"{base}/{name}" for name in _MICROCODE if name in present)
+    pairs = []
+    for name in sorted(names):
+        prefix = next((prefix for prefix in _KERNELS if name.startswith(prefix)), None)
+        if name.endswith(_GARBAGE) or ".dpkg-" in name:
+            continue
+        if prefix is not None:
+            version = name.removeprefix(prefix)
+            # "vmlinuz-6.1.old" may have kept the initrd of 6.1.
+            versions = (version, version.removesuffix(".old"))
+            options = [pattern.format(wanted) for wanted in dict.fromkeys(versions) for pattern in _INITRDS]
+        elif name in _PLAIN_KERNELS:
+            version, options = "", list(_PLAIN_INITRDS)
+        else:
+            continue
+        initrd = next((option for option in options if option in present), None)
+        pairs.append(Pair(version, f"{base}/{name}", (*microcode, f"{base}/{initrd}") if initrd else ()))
+    return pairs
+
+
+def _real(filesystem: Filesystem, pairs: list[Pair], note: Callable[[str], None]) -> Iterator[Pair]:
+    """The pairs whose kernel is a regular file, each file once: plain names are often links to versioned ones."""
+    seen = set()
+    for found in sorted(pairs, key=lambda pair: not pair.version):
+        try:
+            node = filesystem.resolve(found.kernel)
+            kind = filesystem.stat(node).type
+        except FsError as error:
+            note(f"kernel passed over: {error}")
+            continue
+        if kind not in (FILE, DIRECTORY):
+            note(f"kernel passed over: {found.kernel} is a {kind}")
+        if kind == FILE and node not in seen:
+            seen.add(node)
+            yield found
+
+
+def pretty_name(filesystem: Filesystem) -> str:
+    """The name of the system in this tree, from its os-release."""
+    for path in OS_RELEASE:
+        try:
+            text = filesystem.read_file(path, MAX_OS_RELEASE)
+        except FsError:
+            continue
+        values, _ = shellvars.parse(text.decode("utf-8", "replace"))
+        return values.get("PRETTY_NAME") or values.get("NAME") or "Linux"
+    return "Linux"
+
+
+def _header_version(filesystem: Filesystem, path: str) -> str:
+    try:
+        return image.identify(filesystem.open(path), os.uname().machine).version
+    except FsError:  # the handover will say what is wrong with it
+        return ""

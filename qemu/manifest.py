@@ -14,7 +14,7 @@ _FIELDS = 8  # of the manifest function's find -printf
 
 
 class Record(NamedTuple):
-    """One object of the tree.  The fields are those of ``walk --sha256 --json``."""
+    """One object of the tree, as fields() of the same names and values as a record of ``fsdrivers.walk``."""
 
     path: str  # "/" for the tree's root
     type: str
@@ -23,12 +23,17 @@ class Record(NamedTuple):
     gid: int
     size: int  # bytes
     mtime: int  # nanoseconds since 1970
-    target: str | None  # of symlinks
-    sha256: str | None  # of files
+    target: str | None = None  # of symlinks
+    sha256: str | None = None  # of files
+    rdev: list[int] | None = None  # major and minor of devices
+
+    def fields(self) -> dict[str, object]:
+        """What ``fsdrivers.walk.record`` says of the same object; equal to it when we read correctly."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 def read(out: Path, name: str = "manifest") -> dict[str, Record]:
-    """The records by path from ``name``.find and ``name``.sha256 in the directory ``out``.
+    """The records by path from ``name``.find, .sha256 and .rdev in the directory ``out``.
 
     Names that are not UTF-8 come as surrogate escapes.  Raises ValueError when the files are not whole.
     """
@@ -36,6 +41,10 @@ def read(out: Path, name: str = "manifest") -> dict[str, Record]:
     for item in _items(out / f"{name}.sha256"):
         digest, path = item.split(" ", 1)
         hashes[path[1:].removeprefix("./")] = digest  # "*" or " " comes before the path
+    devices = {}
+    words = _items(out / f"{name}.rdev")
+    for path, numbers in zip(words[::2], words[1::2], strict=True):
+        devices[path.removeprefix("./")] = [int(number, 16) for number in numbers.split()]
     records = {}
     items = _items(out / f"{name}.find")
     if len(items) % _FIELDS or not items:
@@ -52,6 +61,7 @@ def read(out: Path, name: str = "manifest") -> dict[str, Record]:
             _nanoseconds(mtime),
             target if kind == "l" else None,
             hashes[path] if kind == "f" else None,
+            devices[path] if kind in "cb" else None,
         )
     return records
 
@@ -64,6 +74,6 @@ def _items(path: Path) -> list[str]:
 
 
 def _nanoseconds(text: str) -> int:
-    """find's %T@: seconds (negative before 1970) with a fraction of ten digits."""
+    """find's %T@: whole seconds (rounded down, also before 1970), then the nanoseconds after that."""
     seconds, _, fraction = text.partition(".")
     return int(seconds) * 10**9 + int(fraction.ljust(9, "0")[:9] or "0")

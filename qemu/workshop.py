@@ -217,5 +217,6 @@ manifest() {
     local name=${2:-manifest}
     (cd "$1" && find . -printf '%P\0%y\0%m\0%U\0%G\0%s\0%T@\0%l\0') >"/out/$name.find"
     (cd "$1" && find . -type f -print0 | xargs -0 -r sha256sum -z) >"/out/$name.sha256"
+    (cd "$1" && find . \( -type c -o -type b \) -exec stat --printf '%n\0%t %T\0' {} +) >"/out/$name.rdev"
 }
 """

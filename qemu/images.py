@@ -1,0 +1,178 @@
+"""The systems that `make run` and the boot tests boot: real distributions on disks that the kernel itself wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from artefacts import cache
+from artefacts.steps import run, step
+from qemu import workshop
+from qemu.workshop import GIB, Made, Recipe
+
+MARKER = "POOLBOOT-TEST-MARKER: userspace reached"
+
+PACKAGES = (
+    "systemd-sysv",
+    "udev",
+    "dbus",
+    "linux-image-cloud-amd64",
+    "initramfs-tools",
+    "btrfs-progs",
+    "zstd",
+    "login",
+)
+
+# Nobody reads them in a guest that lives for two minutes.
+_UNWANTED = ("doc", "man", "info", "locale", "i18n", "lintian", "bash-completion", "zoneinfo")
+
+# What the initrd gets: the disks that QEMU can show, and the file system.  MODULES=most makes it five times as large.
+_INITRD_MODULES = ("btrfs", "virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "nvme", "ahci", "usb_storage")
+
+_MARKER_UNIT = f"""\
+[Unit]
+Description=Tell the console that the system is up
+After=getty.target
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'echo; echo "{MARKER}"; read line </proc/cmdline; echo "booted with: $line"'
+StandardOutput=tty
+TTYPath=/dev/console
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+# Runs on the host before the kernel package is configured, which makes the initrd; $1 is the root.
+_EARLY = f"""\
+mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"
+echo MODULES=list >"$1/etc/initramfs-tools/conf.d/modules"
+printf '%s\\n' {" ".join(_INITRD_MODULES)} >"$1/usr/share/initramfs-tools/modules.d/poolboot"
+"""
+
+_LATE = f"""\
+sed -i 's/^root:[^:]*:/root::/' "$1/etc/shadow"
+echo debian >"$1/etc/hostname"
+cat >"$1/etc/systemd/system/poolboot-marker.service" <<'END'
+{_MARKER_UNIT}END
+units="$1/etc/systemd/system"
+mkdir -p "$units/multi-user.target.wants"
+ln -s ../poolboot-marker.service "$units/multi-user.target.wants/"
+for timer in apt-daily apt-daily-upgrade dpkg-db-backup e2scrub_all fstrim; do
+    ln -sf /dev/null "$units/$timer.timer"
+done
+ln -sf /dev/null "$units/systemd-pcrphase.service"
+mkdir -p "$1/etc/default"
+cat >"$1/etc/default/grub" <<'END'
+GRUB_DEFAULT=0
+GRUB_TIMEOUT=5
+GRUB_DISTRIBUTOR=`lsb_release -i -s 2> /dev/null || echo Debian`
+GRUB_CMDLINE_LINUX_DEFAULT=""
+GRUB_CMDLINE_LINUX="console=tty0 console=ttyS0,115200"
+END
+touch "$1/etc/.updated" "$1/var/.updated"
+"""
+
+
+class Copy(NamedTuple):
+    """A stretch of a file on one disk."""
+
+    disk: int
+    """Index into Made.disks."""
+    mirror: int
+    """btrfs's number of the copy, from 1."""
+    offset: int
+    """Where the stretch starts on the disk, in bytes."""
+    length: int
+    """In bytes."""
+
+
+def debian_root(suite: str = "bookworm") -> Path:
+    """A Debian with kernel, initrd, systemd and a login without password on the serial port: a zstd-compressed tar.
+
+    Raises artefacts.steps.BuildError.
+    """
+    command = [
+        "mmdebstrap", "--mode=auto", "--variant=minbase", "--architectures=amd64", f"--include={','.join(PACKAGES)}",
+        *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _UNWANTED),
+        "--dpkgopt=path-include=/usr/share/locale/locale.alias",
+        '--aptopt=Acquire::Languages "none"',
+        f"--essential-hook={_EARLY}", f"--customize-hook={_LATE}", suite,
+    ]  # fmt: skip
+    label = f"debian-{suite}-{cache.key(*command)}"
+    log = cache.root() / "roots" / f"{label}.log"
+
+    def make(work: Path) -> None:
+        with step(f"making a root of Debian {suite}", log):
+            run([*command, work / "root.tar.zst"], log=log, hint="apt install mmdebstrap uidmap debian-archive-keyring")
+
+    return cache.entry("roots", label, make) / "root.tar.zst"
+
+
+def debian_raid1(suite: str = "bookworm") -> Made:
+    """Debian on three disks in one btrfs RAID1, in the subvolume @rootfs as Debian's installer does it.
+
+    /out holds ``uuid`` and, for each file in /boot, NAME.copies (see copies_of).  Raises workshop.RecipeError or
+    artefacts.steps.BuildError.
+    """
+    return workshop.make(
+        Recipe(
+            f"debian-{suite}-raid1",
+            _RAID1,
+            disks=(2 * GIB, 2 * GIB, 2 * GIB),
+            suite=suite,
+            inputs=(debian_root(suite),),
+            packages=("btrfs-progs", "e2fsprogs"),
+            timeout=900,
+        )
+    )
+
+
+_RAID1 = r"""
+mkfs.btrfs -q -L debian -d raid1 -m raid1 $DISKS
+uuid=$(blkid -s UUID -o value $DISK)
+echo $uuid >/out/uuid
+mount /dev/vda /mnt
+btrfs subvolume create /mnt/@rootfs
+umount /mnt
+mount -o subvol=@rootfs /dev/vda /mnt
+echo "unpacking Debian"
+zstd -dc /in/root.tar.zst | tar -x --xattrs --xattrs-include='*' --numeric-owner -C /mnt
+echo "UUID=$uuid / btrfs defaults,subvol=@rootfs 0 0" >/mnt/etc/fstab
+tr -d - </proc/sys/kernel/random/uuid >/mnt/etc/machine-id
+touch /mnt/etc/.updated /mnt/var/.updated
+sync
+for file in /mnt/boot/vmlinuz-* /mnt/boot/initrd.img-*; do
+    name=$(basename $file)
+    ls -l $file
+    filefrag -e -b1 $file >/out/$name.extents
+done
+(cd /mnt/boot && sha256sum *) >/out/boot.sha256
+umount /mnt
+for list in /out/*.extents; do
+    # filefrag -e: "   0:        0..    8191:     298844160.. 298852351:   8192: ..."
+    sed -n 's/^ *[0-9]*: *\([0-9]*\)\.\. *[0-9]*: *\([0-9]*\)\.\. *[0-9]*: *\([0-9]*\):.*/\2 \3/p' $list |
+        while read -r logical length; do
+            echo "extent $logical $length"
+            btrfs-map-logical -l $logical -b 4096 $DISK
+        done >${list%.extents}.copies
+    test -s ${list%.extents}.copies
+done
+"""
+
+
+def copies_of(made: Made, prefix: str) -> list[Copy]:
+    """Where btrfs-progs says that the file in /boot whose name starts with ``prefix`` lies."""
+    (path,) = made.out.glob(f"{prefix}*.copies")
+    copies = []
+    length = 0
+    for line in path.read_text().splitlines():
+        words = line.split()
+        if words[0] == "extent":
+            length = int(words[2])
+        elif words[0] == "mirror":  # "mirror 1 logical 298844160 physical 277872640 device /dev/vdb"
+            device = words[words.index("device") + 1]
+            disk = ord(device[-1]) - ord("a")
+            copies.append(Copy(disk, int(words[1]), int(words[words.index("physical") + 1]), length))
+    return copies

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from fsdrivers import copyout
+from fsdrivers import archive, copyout
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.errors import Ambiguous, FsError, NotFound
 from fsdrivers.filesystem import DIRECTORY, SYMLINK, Filesystem, Node, Stat
@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except (FsError, OSError) as error:
         return _fail(str(error))
+    except MemoryError:
+        return _fail("out of memory")
     except Exception as error:
         if os.environ.get("FSDRIVERS_DEBUG"):
             raise
@@ -71,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("-r", "-R", dest="recursive", action="store_true")
     sub.add_argument("path")
     sub.add_argument("dest")
+    sub = command("tar", _tar, "write a directory as a tar archive to standard output")
+    sub.add_argument("path", nargs="?", default="/")
     sub = command("walk", _walk, "print every object below a path, one a line")
     sub.add_argument("--sha256", action="store_true", help="with the hash of each file's content")
     sub.add_argument("--json", action="store_true")
@@ -254,6 +258,15 @@ def _cat(options: argparse.Namespace) -> int:
 def _cp(options: argparse.Namespace) -> int:
     filesystem = _filesystem(options)
     complete = copyout.copy(filesystem, options.path, options.dest, options.recursive, _warn)
+    _report(filesystem)
+    return OK if complete else FAILED
+
+
+def _tar(options: argparse.Namespace) -> int:
+    if sys.stdout.isatty():
+        return _fail("a tar archive is nothing to look at: redirect it to a file or a pipe")
+    filesystem = _filesystem(options)
+    complete = archive.write(filesystem, options.path, sys.stdout.buffer, _warn)
     _report(filesystem)
     return OK if complete else FAILED
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -199,3 +200,23 @@ def test_complaints_do_not_hide_pools(
     monkeypatch.setattr(cli, "assemble", assemble)
     assert run("ls", "-a", image, "/etc/passwd") == 0
     assert "warning: d9.img: broken label" in capsys.readouterr().err
+
+
+def test_tar_is_what_tar_reads(image: str, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert run("tar", "-a", image, "/etc") == 0
+    archive = capfdbinary.readouterr().out
+    subprocess.run(["tar", "-x", "-C", str(tmp_path)], input=archive, check=True)
+    assert (tmp_path / "passwd").read_bytes() == b"root"
+    assert (tmp_path / "passwd").stat().st_mtime_ns == 10**18 + 5
+    assert os.readlink(tmp_path / "link") == "passwd"
+    assert (os.fsencode(tmp_path) + b"/caf\xe9") in [
+        os.path.join(os.fsencode(tmp_path), n) for n in os.listdir(os.fsencode(tmp_path))
+    ]
+
+
+def test_tar_of_damage_stays_readable(image: str, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert run("tar", "-a", image, "/") == 1
+    captured = capfdbinary.readouterr()
+    assert b"/bad: damaged from byte 0 on" in captured.err
+    listing = subprocess.run(["tar", "-t"], input=captured.out, check=True, capture_output=True).stdout
+    assert b"./etc/passwd" in listing

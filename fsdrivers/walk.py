@@ -70,7 +70,7 @@ def sorted_entries(filesystem: Filesystem, directory: Node) -> list[DirEntry]:
 
 
 def record(filesystem: Filesystem, found: Found, sha256: bool) -> dict[str, object]:
-    """The fields of one line of `walk`: see the contract in docs/reference.md."""
+    """The fields of one line of `walk`: see the contract in docs/command-line.md."""
     status = found.stat
     if status is None:
         return {"path": found.path, "type": "unknown", "error": str(found.error)}

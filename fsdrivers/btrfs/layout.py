@@ -1,0 +1,208 @@
+"""The on-disk structures of btrfs, declared once; no logic in here.
+
+Everything is little-endian and packed.  Offsets are in bytes.  Sources, all of Linux v6.12:
+include/uapi/linux/btrfs_tree.h (structures, key types, object ids), fs/btrfs/fs.h (superblock offsets, limits),
+include/uapi/linux/btrfs.h (feature bits).
+
+The labels are declared with construct; what there may be thousands of (chunks too) with struct.Struct.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from construct import Array, Bytes, Int8ul, Int16ul, Int32ul, Int64ul
+from construct import Struct as Record
+
+# --- superblock (struct btrfs_super_block) ---------------------------------------------------
+
+SUPER_OFFSETS = (0x10000, 0x4000000, 0x4000000000)  # btrfs_sb_offset(): 64 KiB, 64 MiB, 256 GiB
+SUPER_SIZE = 0x1000
+SUPER_MAGIC = b"_BHRfS_M"
+SYS_CHUNK_ARRAY_SIZE = 2048
+BACKUP_ROOTS = 4
+
+DEV_ITEM = Record(
+    "devid" / Int64ul,  # 0x00
+    "total_bytes" / Int64ul,  # 0x08
+    "bytes_used" / Int64ul,  # 0x10
+    "io_align" / Int32ul,  # 0x18
+    "io_width" / Int32ul,  # 0x1c
+    "sector_size" / Int32ul,  # 0x20
+    "type" / Int64ul,  # 0x24
+    "generation" / Int64ul,  # 0x2c
+    "start_offset" / Int64ul,  # 0x34
+    "dev_group" / Int32ul,  # 0x3c
+    "seek_speed" / Int8ul,  # 0x40
+    "bandwidth" / Int8ul,  # 0x41
+    "uuid" / Bytes(16),  # 0x42
+    "fsid" / Bytes(16),  # 0x52
+)
+
+ROOT_BACKUP = Record(
+    "tree_root" / Int64ul,  # 0x00
+    "tree_root_gen" / Int64ul,  # 0x08
+    "chunk_root" / Int64ul,  # 0x10
+    "chunk_root_gen" / Int64ul,  # 0x18
+    "extent_root" / Int64ul,  # 0x20
+    "extent_root_gen" / Int64ul,  # 0x28
+    "fs_root" / Int64ul,  # 0x30
+    "fs_root_gen" / Int64ul,  # 0x38
+    "dev_root" / Int64ul,  # 0x40
+    "dev_root_gen" / Int64ul,  # 0x48
+    "csum_root" / Int64ul,  # 0x50
+    "csum_root_gen" / Int64ul,  # 0x58
+    "total_bytes" / Int64ul,  # 0x60
+    "bytes_used" / Int64ul,  # 0x68
+    "num_devices" / Int64ul,  # 0x70
+    "unused_64" / Array(4, Int64ul),  # 0x78
+    "tree_root_level" / Int8ul,  # 0x98
+    "chunk_root_level" / Int8ul,  # 0x99
+    "extent_root_level" / Int8ul,  # 0x9a
+    "fs_root_level" / Int8ul,  # 0x9b
+    "dev_root_level" / Int8ul,  # 0x9c
+    "csum_root_level" / Int8ul,  # 0x9d
+    "unused_8" / Bytes(10),  # 0x9e
+)
+
+SUPERBLOCK = Record(
+    "csum" / Bytes(32),  # 0x000
+    "fsid" / Bytes(16),  # 0x020
+    "bytenr" / Int64ul,  # 0x030
+    "flags" / Int64ul,  # 0x038
+    "magic" / Bytes(8),  # 0x040
+    "generation" / Int64ul,  # 0x048
+    "root" / Int64ul,  # 0x050
+    "chunk_root" / Int64ul,  # 0x058
+    "log_root" / Int64ul,  # 0x060
+    "log_root_transid" / Int64ul,  # 0x068
+    "total_bytes" / Int64ul,  # 0x070
+    "bytes_used" / Int64ul,  # 0x078
+    "root_dir_objectid" / Int64ul,  # 0x080
+    "num_devices" / Int64ul,  # 0x088
+    "sectorsize" / Int32ul,  # 0x090
+    "nodesize" / Int32ul,  # 0x094
+    "leafsize" / Int32ul,  # 0x098
+    "stripesize" / Int32ul,  # 0x09c
+    "sys_chunk_array_size" / Int32ul,  # 0x0a0
+    "chunk_root_generation" / Int64ul,  # 0x0a4
+    "compat_flags" / Int64ul,  # 0x0ac
+    "compat_ro_flags" / Int64ul,  # 0x0b4
+    "incompat_flags" / Int64ul,  # 0x0bc
+    "csum_type" / Int16ul,  # 0x0c4
+    "root_level" / Int8ul,  # 0x0c6
+    "chunk_root_level" / Int8ul,  # 0x0c7
+    "log_root_level" / Int8ul,  # 0x0c8
+    "dev_item" / DEV_ITEM,  # 0x0c9
+    "label" / Bytes(256),  # 0x12b
+    "cache_generation" / Int64ul,  # 0x22b
+    "uuid_tree_generation" / Int64ul,  # 0x233
+    "metadata_uuid" / Bytes(16),  # 0x23b
+    "nr_global_roots" / Int64ul,  # 0x24b
+    "reserved" / Array(27, Int64ul),  # 0x253
+    "sys_chunk_array" / Bytes(SYS_CHUNK_ARRAY_SIZE),  # 0x32b
+    "super_roots" / Array(BACKUP_ROOTS, ROOT_BACKUP),  # 0xb2b
+    "padding" / Bytes(565),  # 0xdcb
+)
+
+SUPER_FLAG_ERROR = 1 << 2
+SUPER_FLAG_SEEDING = 1 << 32
+SUPER_FLAG_METADUMP = 1 << 33
+SUPER_FLAG_METADUMP_V2 = 1 << 34
+SUPER_FLAG_CHANGING_BG_TREE = 1 << 38
+SUPER_FLAG_CHANGING_DATA_CSUM = 1 << 39
+SUPER_FLAG_CHANGING_META_CSUM = 1 << 40
+
+CSUM_CRC32C, CSUM_XXHASH64, CSUM_SHA256, CSUM_BLAKE2B = 0, 1, 2, 3
+CSUM_FIELD = 32  # bytes that headers and superblocks keep for any checksum
+
+# --- chunks --------------------------------------------------------------------------------------
+
+# struct btrfs_stripe: devid, 0x08 offset in bytes from the start of the device, 0x10 dev_uuid[16]
+STRIPE = Struct("<QQ16s")
+# struct btrfs_chunk
+#   0x00 length  0x08 owner  0x10 stripe_len  0x18 type  0x20 io_align u32  0x24 io_width u32  0x28 sector_size u32
+#   0x2c num_stripes u16  0x2e sub_stripes u16, then num_stripes stripes from 0x30
+CHUNK = Struct("<QQQQIIIHH")
+
+STRIPE_LEN = 0x10000
+
+BLOCK_GROUP_DATA, BLOCK_GROUP_SYSTEM, BLOCK_GROUP_METADATA = 1 << 0, 1 << 1, 1 << 2
+BLOCK_GROUP_RAID0, BLOCK_GROUP_RAID1, BLOCK_GROUP_DUP, BLOCK_GROUP_RAID10 = 1 << 3, 1 << 4, 1 << 5, 1 << 6
+BLOCK_GROUP_RAID5, BLOCK_GROUP_RAID6, BLOCK_GROUP_RAID1C3, BLOCK_GROUP_RAID1C4 = 1 << 7, 1 << 8, 1 << 9, 1 << 10
+BLOCK_GROUP_PROFILES = 0x7F8
+
+# --- tree nodes ----------------------------------------------------------------------------------
+
+# struct btrfs_header
+#   0x00 csum[32]  0x20 fsid[16]  0x30 bytenr  0x38 flags  0x40 chunk_tree_uuid[16]  0x50 generation
+#   0x58 owner  0x60 nritems u32  0x64 level u8
+HEADER = Struct("<32s16sQQ16sQQIB")
+# struct btrfs_disk_key: objectid, type u8, offset
+KEY = Struct("<QBQ")
+# struct btrfs_item: key, offset u32 from the end of the header, size u32
+ITEM = Struct("<QBQII")
+# struct btrfs_key_ptr: key, 0x11 blockptr, 0x19 generation
+KEY_PTR = Struct("<QBQQQ")
+
+MAX_LEVEL = 8
+MAX_KEY = (0xFFFFFFFFFFFFFFFF, 0xFF, 0xFFFFFFFFFFFFFFFF)
+
+# key types
+INODE_ITEM, INODE_REF, INODE_EXTREF, XATTR_ITEM = 1, 12, 13, 24
+DIR_LOG_INDEX, DIR_ITEM, DIR_INDEX = 72, 84, 96
+EXTENT_DATA, EXTENT_CSUM = 108, 128
+ROOT_ITEM, ROOT_BACKREF, ROOT_REF = 132, 144, 156
+DEV_ITEM_KEY, CHUNK_ITEM, RAID_STRIPE = 216, 228, 230
+
+# object ids
+ROOT_TREE, EXTENT_TREE, CHUNK_TREE, DEV_TREE, FS_TREE, ROOT_TREE_DIR, CSUM_TREE = 1, 2, 3, 4, 5, 6, 7
+RAID_STRIPE_TREE = 12
+DEV_ITEMS = 1
+FIRST_CHUNK_TREE = 256
+FIRST_FREE, LAST_FREE = 256, 0xFFFFFFFFFFFFFF00
+EXTENT_CSUM_ID = 0xFFFFFFFFFFFFFFF6  # -10
+TREE_LOG = 0xFFFFFFFFFFFFFFFA  # -6
+DEV_REPLACE = 0  # devid of the target of a running replace
+
+# --- items -----------------------------------------------------------------------------------------
+
+# struct btrfs_inode_item, 160 bytes
+#   0x00 generation  0x08 transid  0x10 size  0x18 nbytes  0x20 block_group  0x28 nlink u32  0x2c uid u32
+#   0x30 gid u32  0x34 mode u32  0x38 rdev  0x40 flags  0x48 sequence  0x50 reserved[4]
+#   0x70 atime  0x7c ctime  0x88 mtime  0x94 otime, each a s64 of seconds and a u32 of nanoseconds
+INODE = Struct("<QQQQQIIIIQQQ32xqIqIqIqI")
+INODE_NODATASUM = 1 << 0
+INODE_NODATACOW = 1 << 1
+
+# struct btrfs_dir_item: location key, 0x11 transid, 0x19 data_len u16, 0x1b name_len u16, 0x1d type u8; name, data
+DIR = Struct("<QBQQHHB")
+FT_UNKNOWN, FT_REG_FILE, FT_DIR, FT_CHRDEV, FT_BLKDEV, FT_FIFO, FT_SOCK, FT_SYMLINK, FT_XATTR = range(9)
+FT_ENCRYPTED = 0x80
+NAME_LEN = 255
+
+# struct btrfs_inode_ref: index, name_len u16; name
+INODE_REF_ITEM = Struct("<QH")
+# struct btrfs_inode_extref: parent objectid, index, name_len u16; name
+INODE_EXTREF_ITEM = Struct("<QQH")
+# struct btrfs_root_ref: dirid, sequence, name_len u16; name
+ROOT_REF_ITEM = Struct("<QQH")
+
+# struct btrfs_file_extent_item
+#   0x00 generation  0x08 ram_bytes  0x10 compression u8  0x11 encryption u8  0x12 other_encoding u16  0x14 type u8
+#   then inline data, or 0x15 disk_bytenr  0x1d disk_num_bytes  0x25 offset  0x2d num_bytes
+EXTENT_HEAD = Struct("<QQBBHB")
+EXTENT = Struct("<QQBBHBQQQQ")
+EXTENT_INLINE, EXTENT_REGULAR, EXTENT_PREALLOC = 0, 1, 2
+COMPRESS_NONE, COMPRESS_ZLIB, COMPRESS_LZO, COMPRESS_ZSTD = 0, 1, 2, 3
+MAX_COMPRESSED = 128 * 1024  # BTRFS_MAX_COMPRESSED and BTRFS_MAX_UNCOMPRESSED
+
+# struct btrfs_root_item, 439 bytes (239 before the fields from generation_v2 on were added in v3.6)
+#   0x00 inode  0xa0 generation  0xa8 root_dirid  0xb0 bytenr  0xb8 byte_limit  0xc0 bytes_used  0xc8 last_snapshot
+#   0xd0 flags  0xd8 refs u32  0xdc drop_progress key  0xed drop_level u8  0xee level u8
+ROOT = Struct("<160xQQQQQQQI17xBB")
+#   0xef generation_v2  0xf7 uuid  0x107 parent_uuid  0x117 received_uuid  0x127 ctransid  0x12f otransid
+#   0x137 stransid  0x13f rtransid  0x147 ctime  0x153 otime  0x15f stime  0x16b rtime  0x177 reserved[8]
+ROOT_V2 = Struct("<239xQ16s16s16sQQQQqIqIqIqI64x")
+ROOT_SIZE_V1 = 239
+ROOT_FLAG_READONLY = 1 << 0

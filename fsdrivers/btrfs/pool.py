@@ -1,0 +1,170 @@
+"""Members grouped into one filesystem: which device is which leg, what is missing, which subvolumes there are.
+
+Source: fs/btrfs/volumes.c:btrfs_open_devices, open_fs_devices, device_list_add, v6.12.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid as _uuid
+
+from fsdrivers.block import BlockDevice
+from fsdrivers.btrfs import layout
+from fsdrivers.btrfs import superblock as superblocks
+from fsdrivers.btrfs.filesystem import BtrfsFilesystem, Node
+from fsdrivers.btrfs.roots import RootItem
+from fsdrivers.btrfs.store import Store
+from fsdrivers.btrfs.superblock import Superblock
+from fsdrivers.btrfs.volume import Leg
+from fsdrivers.errors import Ambiguous, FsError, NotFound, NotThisFs
+from fsdrivers.pool import Member, Pool, Root, Slot
+from fsdrivers.redundancy import Health
+
+KIND = "btrfs"
+
+
+def probe(device: BlockDevice) -> Member | None:
+    """The membership that the superblock on ``device`` claims; raises Corrupt, Unsupported, ReadError."""
+    found = superblocks.find(device)
+    return Member(device, KIND, found.uuid, found) if found else None
+
+
+def assemble(members: list[Member]) -> BtrfsPool:
+    """The filesystem that ``members``, all with one uuid, are part of.  What is wrong with it shows in open()."""
+    return BtrfsPool(members)
+
+
+class BtrfsPool(Pool):
+    """One btrfs filesystem.  ``health`` collects what reading it had to heal and what the user should know."""
+
+    kind = KIND
+
+    def __init__(self, members: list[Member]) -> None:
+        self.health = Health()
+        self._trouble: FsError | None = None
+        self._left_out: list[Slot] = []
+        self._legs = self._choose(members)
+        self.superblock = max((leg.superblock for leg in self._legs.values()), key=lambda block: block.generation)
+        self.name, self.uuid = self.superblock.label, self.superblock.uuid
+        self._mark_stale()
+        self._store: Store | None = None
+        try:
+            self._store = Store(self.name or self.uuid, self.superblock, self._legs, self.health)
+        except FsError as error:
+            self._trouble = self._trouble or error
+        for note in superblocks.notes(self.superblock):
+            self.health.note(note)
+        self.slots = self._slots()
+
+    def roots(self) -> list[Root]:
+        store = self._opened()
+        default = store.roots.default()
+        paths: dict[int, str] = {}
+        found = store.roots.subvolumes()
+        for item in found:
+            try:
+                paths[item.id] = store.roots.path(item.id) or "/"
+            except FsError as error:
+                self.health.note(f"subvolume {item.id} cannot be named: {error}")
+                paths[item.id] = f"id:{item.id}"
+        roots = [self._root(store, item, paths, default) for item in found]
+        return sorted(roots, key=lambda root: not root.default)
+
+    def open(self, root: str | None = None) -> BtrfsFilesystem:
+        store = self._opened()
+        if root is None:
+            return store.filesystem(store.roots.default())
+        if number := re.fullmatch(r"id:(\d{1,20})", root):
+            try:
+                return store.filesystem(int(number[1]))
+            except NotFound:
+                raise NotFound(root) from None
+        top = store.filesystem(layout.FS_TREE)
+        node = top.resolve(root, follow=False)
+        item = store.roots.item(node.tree) if isinstance(node, Node) else None
+        if not isinstance(node, Node) or node.stub or item is None or node.inode != item.directory:
+            raise NotFound(root)  # a plain directory: the kernel's subvol= refuses it too
+        return store.filesystem(node.tree)
+
+    def _opened(self) -> Store:
+        if self._trouble is not None or self._store is None:
+            raise self._trouble or NotThisFs(self.uuid)
+        return self._store
+
+    def _root(self, store: Store, item: RootItem, paths: dict[int, str], default: int) -> Root:
+        place = store.roots.place(item.id)
+        return Root(
+            paths[item.id],
+            item.id,
+            item.uuid,
+            item.id == default,
+            item.readonly,
+            item.created,
+            paths.get(place.parent, "") if place else "",
+            item.generation,
+        )
+
+    def _choose(self, members: list[Member]) -> dict[bytes, Leg]:
+        """One leg for each device uuid: of several that claim the same, the newest."""
+        claims: dict[bytes, list[tuple[BlockDevice, Superblock]]] = {}
+        for member in members:
+            if isinstance(member.label, Superblock):
+                claims.setdefault(member.label.dev_uuid, []).append((member.device, member.label))
+        legs = {}
+        for uuid, rivals in claims.items():
+            rivals.sort(key=lambda rival: -rival[1].generation)
+            device, block = rivals[0]
+            for other, label in rivals[1:]:
+                newest = label.generation == block.generation
+                if newest and label.raw[layout.CSUM_FIELD :] != block.raw[layout.CSUM_FIELD :]:
+                    self._trouble = Ambiguous(
+                        f"btrfs {block.uuid}: {device.name} and {other.name} both claim to be devid {block.devid} "
+                        f"in generation {block.generation}, with different contents; detach one"
+                    )
+                why = "of the same generation" if newest else f"older (generation {label.generation})"
+                self.health.note(
+                    f"{other.name} is a copy of devid {block.devid} ({device.name}), {why}; it is left out"
+                )
+                self._left_out.append(Slot(label.devid, _text(uuid), other.name, "duplicate"))
+            legs[uuid] = Leg(device, block)
+        return legs
+
+    def _mark_stale(self) -> None:
+        """Find the legs that missed the newest transaction: they are asked last."""
+        newest = self.superblock.generation
+        for uuid, leg in self._legs.items():
+            if leg.superblock.generation < newest:
+                self._legs[uuid] = Leg(leg.device, leg.superblock, stale=True)
+                self.health.note(
+                    f"{leg.device.name} missed writes: its generation is {leg.superblock.generation}, "
+                    f"the newest {newest}; it is read only where it can be proven good"
+                )
+
+    def _slots(self) -> tuple[Slot, ...]:
+        """All devices that the chunk tree knows; when it cannot be read, those present and a number of unknown ones."""
+        slots = []
+        known = self._store.devices if self._store else []
+        for device in known:
+            leg = self._legs.get(device.uuid)
+            slots.append(_slot(device.devid, device.uuid, leg))
+        listed = {device.uuid for device in known}
+        for uuid, leg in self._legs.items():
+            if not known:
+                slots.append(_slot(leg.superblock.devid, uuid, leg))
+            elif uuid not in listed:
+                self.health.note(f"{leg.device.name} is no member of the filesystem any more; it is left out")
+                self._left_out.append(Slot(leg.superblock.devid, _text(uuid), leg.device.name, "removed"))
+        if not known:
+            unknown = max(0, self.superblock.num_devices - len(slots))
+            slots += [Slot(0, "", None, "missing")] * min(unknown, 1024)
+        return tuple(sorted(slots, key=lambda slot: slot.id)) + tuple(self._left_out)
+
+
+def _slot(devid: int, uuid: bytes, leg: Leg | None) -> Slot:
+    if leg is None:
+        return Slot(devid, _text(uuid), None, "missing")
+    return Slot(devid, _text(uuid), leg.device.name, "stale" if leg.stale else "online")
+
+
+def _text(uuid: bytes) -> str:
+    return str(_uuid.UUID(bytes=uuid))

@@ -1,0 +1,248 @@
+"""B-trees: verified nodes, a cache of them, searches and walks over ranges of keys.
+
+Source: fs/btrfs/disk-io.c:btrfs_validate_extent_buffer, fs/btrfs/tree-checker.c (check_leaf, check_node,
+btrfs_check_eb_owner), fs/btrfs/ctree.c:btrfs_search_slot, v6.12.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from operator import add, itemgetter, lt
+from typing import NamedTuple
+
+from fsdrivers.btrfs import layout
+from fsdrivers.btrfs.volume import Volume
+from fsdrivers.errors import Corrupt, FsError
+from fsdrivers.redundancy import Attempt
+
+Key = tuple[int, int, int]
+HEADER_SIZE = layout.HEADER.size
+_INFINITE = 1 << 64  # larger than any field of a key
+
+_offsets, _sizes = itemgetter(3), itemgetter(4)
+
+
+class Item(NamedTuple):
+    """One item of a leaf: its key, and ``size`` bytes at ``start`` of the leaf ``raw``."""
+
+    objectid: int
+    type: int
+    offset: int
+    raw: bytes
+    start: int
+    size: int
+
+    @property
+    def data(self) -> bytes:
+        return self.raw[self.start : self.start + self.size]
+
+
+class Pointer(NamedTuple):
+    """What is known about a node before it is read: everything that a parent, root item or superblock says."""
+
+    bytenr: int
+    level: int
+    generation: int
+    owner: int
+    first: Key | None = None
+
+
+class Node:
+    """A verified node.  Leaves: ``items`` are (objectid, type, offset, data offset, data size); above them
+    (objectid, type, offset, block address, generation)."""
+
+    __slots__ = ("bytenr", "generation", "items", "level", "owner", "raw")
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        _, _, self.bytenr, _, _, self.generation, self.owner, count, self.level = layout.HEADER.unpack_from(raw)
+        shape = layout.KEY_PTR if self.level else layout.ITEM
+        # Cut to what fits: the count is judged by verify().
+        room = min(count, (len(raw) - HEADER_SIZE) // shape.size)
+        self.items: list[tuple[int, int, int, int, int]] = list(
+            shape.iter_unpack(memoryview(raw)[HEADER_SIZE : HEADER_SIZE + room * shape.size])
+        )
+
+
+class Nodes:
+    """Reads nodes through a volume and keeps the most recently used ones, ``CACHE`` bytes of them."""
+
+    CACHE = 8 << 20
+
+    def __init__(self, volume: Volume) -> None:
+        self.volume = volume
+        self._size = volume.superblock.nodesize
+        self._fsid = volume.superblock.metadata_uuid
+        self._cache: dict[int, Node] = {}
+        self._most = max(self.CACHE // self._size, 64)
+
+    def load(self, pointer: Pointer) -> Node:
+        """The node that ``pointer`` describes; raises Corrupt, ReadError, MissingDevices."""
+        node = self._cache.pop(pointer.bytenr, None)
+        if node is None or self._misfit(node, pointer):
+            node = self._read(pointer)
+            while len(self._cache) >= self._most:
+                del self._cache[next(iter(self._cache))]
+        self._cache[pointer.bytenr] = node
+        return node
+
+    def _read(self, pointer: Pointer) -> Node:
+        """The first copy of the node that passes every check."""
+        good: list[Node] = []
+        if pointer.bytenr % self.volume.sectorsize:
+            raise Corrupt(self.volume.name, "tree node address", pointer.bytenr)
+
+        def verify(raw: bytes, attempt: Attempt) -> FsError | None:
+            problem = self._problem(raw, pointer, good)
+            if problem is None:
+                return None
+            what, wanted, got = problem
+            return Corrupt(attempt.device, f"tree node {pointer.bytenr:#x} ({what})", attempt.offset, wanted, got)
+
+        self.volume.read_verified(pointer.bytenr, self._size, verify)
+        return good[0]
+
+    def _problem(self, raw: bytes, pointer: Pointer, good: list[Node]) -> tuple[str, object, object] | None:
+        """What is wrong with ``raw`` as (what, wanted, got), or None after its node was put into ``good``."""
+        kind = self.volume.checksum
+        computed, stored = kind.sum(memoryview(raw)[layout.CSUM_FIELD :]), raw[: kind.size]
+        if computed != stored:
+            return "checksum", stored, computed
+        if raw[0x20:0x30] != self._fsid:
+            return "fsid", self._fsid, raw[0x20:0x30]
+        node = Node(raw)
+        problem = self._misfit(node, pointer) or _malformed(node)
+        if problem is None:
+            good.append(node)
+        return problem
+
+    def _misfit(self, node: Node, pointer: Pointer) -> tuple[str, object, object] | None:
+        """Whether ``node`` is another one than ``pointer`` means: an older version, another tree's, a wrong level."""
+        if node.bytenr != pointer.bytenr:
+            return "address", pointer.bytenr, node.bytenr
+        if node.generation != pointer.generation:
+            return "generation", pointer.generation, node.generation
+        if node.level != pointer.level:
+            return "level", pointer.level, node.level
+        if node.owner != pointer.owner and not (_is_file_tree(node.owner) and _is_file_tree(pointer.owner)):
+            return "owner", pointer.owner, node.owner
+        if pointer.first is not None and (not node.items or node.items[0][:3] != pointer.first):
+            return "first key", pointer.first, node.items[0][:3] if node.items else "none"
+        return None
+
+
+def _is_file_tree(owner: int) -> bool:
+    """Subvolumes share nodes, so any of them may be the owner (fs/btrfs/btrfs_inode.h:is_fstree, v6.12)."""
+    return owner == layout.FS_TREE or layout.FIRST_FREE <= owner < 1 << 63
+
+
+def _malformed(node: Node) -> tuple[str, object, object] | None:
+    """What is wrong inside of ``node``, whose checksum is right, as (what, wanted, got)."""
+    raw, items = node.raw, node.items
+    count = int.from_bytes(raw[0x60:0x64], "little")
+    if count != len(items):
+        return "nritems", len(items), count
+    if node.level >= layout.MAX_LEVEL:
+        return "level", layout.MAX_LEVEL - 1, node.level
+    if not items:
+        return ("nritems", "at least one", 0) if node.level else None
+    # Equal keys do not pass either: the data offsets of leaf items fall, and Tree._child() compares those of nodes.
+    if not all(map(lt, items, items[1:])):
+        return "order of keys", None, "not ascending"
+    if node.level:
+        return None
+    # Item data is packed from the end of the leaf towards the item headers, without gaps.
+    room = len(raw) - HEADER_SIZE
+    starts = list(map(_offsets, items))
+    ends = list(map(add, starts, map(_sizes, items)))
+    if ends[0] != room or ends[1:] != starts[:-1] or starts[-1] < count * layout.ITEM.size:
+        return "item offsets", None, "outside of the leaf or overlapping"
+    return None
+
+
+class Tree:
+    """One B-tree: ``root`` is the pointer to its top."""
+
+    def __init__(self, nodes: Nodes, root: Pointer) -> None:
+        self._nodes, self.root = nodes, root
+
+    def find(self, objectid: int, kind: int, offset: int) -> Item | None:
+        """The item with exactly this key, or None.  Raises Corrupt, ReadError, MissingDevices (as all methods)."""
+        _, leaf = self._descend((objectid, kind, offset))
+        items = leaf.items
+        index = bisect_left(items, (objectid, kind, offset))
+        if index < len(items):
+            item = items[index]
+            if item[:3] == (objectid, kind, offset):
+                return Item(*item[:3], leaf.raw, HEADER_SIZE + item[3], item[4])
+        return None
+
+    def at_or_before(self, objectid: int, kind: int, offset: int) -> Item | None:
+        """The item with the greatest key <= this one that has the same objectid and type, or None."""
+        _, leaf = self._descend((objectid, kind, offset))
+        # The parents' keys are the first keys of their children, so the leaf of the search holds it if any does.
+        index = bisect_right(leaf.items, (objectid, kind, offset, _INFINITE)) - 1
+        if index < 0:
+            return None
+        item = leaf.items[index]
+        if item[:2] != (objectid, kind):
+            return None
+        return Item(*item[:3], leaf.raw, HEADER_SIZE + item[3], item[4])
+
+    def items(self, low: Key, high: Key) -> Iterator[Item]:
+        """All items with low <= key <= high, in order."""
+        path, leaf = self._descend(low)
+        index = bisect_left(leaf.items, low)
+        last = (*high, _INFINITE)
+        while True:
+            raw, items = leaf.raw, leaf.items
+            stop = len(items) if not items or items[-1] <= last else bisect_right(items, last)
+            for objectid, kind, offset, start, size in items[index:stop] if index or stop < len(items) else items:
+                yield Item(objectid, kind, offset, raw, HEADER_SIZE + start, size)
+            if stop < len(items):
+                return
+            following = self._next(path)
+            if following is None:
+                return
+            leaf, index = following, 0
+
+    def of(self, objectid: int, kind: int) -> Iterator[Item]:
+        """All items of one object and one type, by offset."""
+        return self.items((objectid, kind, 0), (objectid, kind, layout.MAX_KEY[2]))
+
+    def _descend(self, key: Key) -> tuple[list[tuple[Node, int]], Node]:
+        """The leaf where ``key`` is or would be, and the (node, index) pairs above it."""
+        node = self._nodes.load(self.root)
+        path = []
+        last = (*key, _INFINITE)
+        while node.level:
+            index = max(bisect_right(node.items, last) - 1, 0)
+            path.append((node, index))
+            node = self._child(node, index)
+        return path, node
+
+    def _next(self, path: list[tuple[Node, int]]) -> Node | None:
+        """The leaf after the one at the end of ``path``, which is moved there; None at the end of the tree."""
+        while path:
+            node, index = path.pop()
+            if index + 1 < len(node.items):
+                path.append((node, index + 1))
+                node = self._child(node, index + 1)
+                while node.level:
+                    path.append((node, 0))
+                    node = self._child(node, 0)
+                return node
+        return None
+
+    def _child(self, node: Node, index: int) -> Node:
+        """Child number ``index`` of ``node``; its keys have to lie below those of the next child.
+
+        That and the falling level bound every walk: no node can be met twice.
+        """
+        objectid, kind, offset, bytenr, generation = node.items[index]
+        first = (objectid, kind, offset)
+        child = self._nodes.load(Pointer(bytenr, node.level - 1, generation, self.root.owner, first))
+        if index + 1 < len(node.items) and child.items[-1][:3] >= node.items[index + 1][:3]:
+            raise Corrupt(self._nodes.volume.name, "tree node (keys beyond those of the next node)", bytenr)
+        return child

@@ -1,0 +1,208 @@
+"""The address space of one filesystem: members, chunk map, and reads that are verified and healed.
+
+Source: fs/btrfs/volumes.c:btrfs_map_block, fs/btrfs/bio.c:btrfs_check_read_bio (repair from other mirrors), v6.12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+
+from fsdrivers import redundancy
+from fsdrivers.block import BlockDevice
+from fsdrivers.btrfs import checksum, geometry
+from fsdrivers.btrfs.chunks import ChunkMap
+from fsdrivers.btrfs.geometry import Copy, Segment, Stripe
+from fsdrivers.btrfs.superblock import Superblock
+from fsdrivers.errors import Corrupt, FsError, MissingDevices, ReadError
+from fsdrivers.redundancy import Attempt, Health
+
+STALE = 1 << 20  # rank of a leg that missed writes: after all others, however often those failed
+SHUN = 16  # failures of a leg after which another copy is asked first
+
+Verify = Callable[[bytes, Attempt], FsError | None]
+
+
+class Leg:
+    """A member device in its place.  ``rank`` orders legs by how much they are worth asking; 0 is best."""
+
+    def __init__(self, device: BlockDevice, superblock: Superblock, stale: bool = False) -> None:
+        self.device, self.superblock, self.stale = device, superblock, stale
+        self.failures = 0
+        self.rank = STALE if stale else 0
+
+    def failed(self) -> None:
+        """Note a copy that could not be used, so that a dying disk is not asked first for ever."""
+        self.failures += 1
+        if self.failures % SHUN == 0:
+            self.rank += 1
+
+
+class Volume:
+    """Reads by logical address.  ``name`` is what errors call the filesystem, ``legs`` is keyed by device uuid."""
+
+    def __init__(self, name: str, superblock: Superblock, legs: dict[bytes, Leg], health: Health) -> None:
+        self.name, self.superblock, self.legs, self.health = name, superblock, legs, health
+        self.chunks = ChunkMap(name)
+        self.sectorsize = superblock.sectorsize
+        self.checksum = checksum.TYPES[superblock.csum_type]
+
+    def leg(self, stripe: Stripe) -> Leg | None:
+        """The device behind ``stripe``, or None when it is missing."""
+        leg = self.legs.get(stripe.dev_uuid)
+        return leg if leg is not None and leg.superblock.devid == stripe.devid else None
+
+    def read_verified(self, start: int, length: int, verify: Verify) -> bytes:
+        """``length`` bytes at ``start``, the first copy that ``verify`` accepts: for tree nodes and single sectors.
+
+        Raises Corrupt, ReadError or MissingDevices.
+        """
+        segments = self._segments(start, length)
+        ways = [self._attempts(segment) for segment in segments]
+        attempts = ways[0] if len(ways) == 1 else _joined(ways)
+        return redundancy.read(attempts, self._noting(verify), self.health, lambda: self._missing(segments))
+
+    def read_data(self, start: int, length: int, sums: bytes | memoryview | None) -> memoryview:
+        """File data: ``length`` bytes at ``start``, both multiples of the sector size, checked against ``sums``.
+
+        ``sums`` is one checksum for each sector, or None for data that has none (nodatasum).  Raises Corrupt,
+        ReadError or MissingDevices.
+        """
+        segments = self._segments(start, length)
+        data, unread = self._fetch(segments, start, length)
+        if sums is None:
+            return self._unchecked(segments, data, unread)
+        sector, size = self.sectorsize, self.checksum.size
+        got = self.checksum.sums(data, sector)
+        if got == sums and not unread:
+            return data
+        healed = memoryview(bytearray(data))
+        for segment in segments:
+            for at in range(segment.start, segment.start + segment.length, sector):
+                place = at - start
+                index = place // sector * size
+                wanted = bytes(sums[index : index + size])
+                if got[index : index + size] != wanted or any(first <= place < last for first, last in unread):
+                    healed[place : place + sector] = self._heal(geometry.part(segment, at, sector), wanted)
+        return healed
+
+    def _segments(self, start: int, length: int) -> list[Segment]:
+        """The range cut into segments, across chunks; raises Corrupt when part of it lies in no chunk."""
+        chunk = self.chunks.at(start)
+        if start + length <= chunk.end:
+            return list(geometry.segments(chunk, start, length))
+        first = chunk.end - start
+        return list(geometry.segments(chunk, start, first)) + self._segments(chunk.end, length - first)
+
+    def _ranked(self, segment: Segment) -> Iterator[tuple[Leg, Copy]]:
+        """The copies of ``segment`` that exist, the most trustworthy first."""
+        stripes = segment.chunk.stripes
+        found = [(leg, copy) for copy in segment.copies if (leg := self.leg(stripes[copy.stripe])) is not None]
+        if len(found) > 1 and any(leg.rank for leg, _ in found):
+            found.sort(key=_rank)
+        return iter(found)
+
+    def _fetch(self, segments: list[Segment], start: int, length: int) -> tuple[memoryview, list[tuple[int, int]]]:
+        """The bytes of ``segments``, unverified, from whichever copy comes first; and the ranges (relative to
+        ``start``) that no device delivered."""
+        if len(segments) == 1:
+            for leg, copy in self._ranked(segments[0]):
+                try:
+                    return memoryview(leg.device.read(copy.offset, length)), []
+                except ReadError:
+                    leg.failed()
+            return memoryview(bytes(length)), [(0, length)]
+        data = memoryview(bytearray(length))
+        unread = []
+        for segment in segments:
+            first = segment.start - start
+            if not self._fill(segment, data[first : first + segment.length]):
+                unread.append((first, first + segment.length))
+        return data, unread
+
+    def _fill(self, segment: Segment, buffer: memoryview) -> bool:
+        """Read ``segment`` into ``buffer`` from the first copy that can be read."""
+        for leg, copy in self._ranked(segment):
+            try:
+                leg.device.read_into(copy.offset, buffer)
+            except ReadError:
+                leg.failed()
+                continue
+            return True
+        return False
+
+    def _heal(self, segment: Segment, wanted: bytes) -> bytes:
+        """One sector from any copy or reconstruction whose checksum is ``wanted``."""
+        kind = self.checksum
+
+        def verify(data: bytes, attempt: Attempt) -> FsError | None:
+            got = kind.sum(data)
+            return None if got == wanted else Corrupt(attempt.device, "data checksum", attempt.offset, wanted, got)
+
+        lost = lambda: self._missing([segment])  # noqa: E731
+        return redundancy.read(self._attempts(segment), self._noting(verify), self.health, lost)
+
+    def _unchecked(self, segments: list[Segment], data: memoryview, unread: list[tuple[int, int]]) -> memoryview:
+        """Data without checksums: what was read, unless only a stale leg had it or nobody did."""
+        for segment in segments:
+            legs = list(self._ranked(segment))
+            if legs and legs[0][0].stale and segment.chunk.profile.tolerated:
+                # Where there is redundancy the filesystem went on without this leg, and nothing can tell
+                # which of its unchecksummed sectors are old.
+                device, offset = legs[0][0].device, legs[0][1].offset
+                raise Corrupt(device.name, "data without checksums on a device that missed writes", offset)
+        if unread:
+            accept: Verify = lambda data, attempt: None  # noqa: E731
+            return memoryview(self.read_verified(segments[0].start, len(data), accept))
+        return data
+
+    def _attempts(self, segment: Segment) -> Iterator[Attempt]:
+        """Every way to get the bytes of ``segment``: its copies, then reconstructions."""
+        for leg, copy in self._ranked(segment):
+            yield Attempt(leg.device.name, copy.offset, _fetcher(leg.device, copy.offset, segment.length))
+
+    def _noting(self, verify: Verify) -> Verify:
+        """``verify`` that also remembers which legs deliver rubbish."""
+
+        def noting(data: bytes, attempt: Attempt) -> FsError | None:
+            wrong = verify(data, attempt)
+            if wrong is not None:
+                for leg in self.legs.values():
+                    if leg.device.name == attempt.device:
+                        leg.failed()
+            return wrong
+
+        return noting
+
+    def _missing(self, segments: Iterable[Segment]) -> MissingDevices:
+        """The error for ``segments`` of which no copy is on a present device."""
+        stripes = chain.from_iterable(segment.chunk.stripes for segment in segments)
+        gone = {stripe.devid for stripe in stripes if self.leg(stripe) is None}
+        present = [leg.device.name for leg in self.legs.values()]
+        segment = next(iter(segments))
+        return MissingDevices(
+            self.name,
+            present,
+            [f"devid {devid}" for devid in sorted(gone)],
+            f"no copy of address {segment.start:#x} in a {segment.chunk.profile.name} chunk is left",
+        )
+
+
+def _rank(found: tuple[Leg, Copy]) -> int:
+    return found[0].rank
+
+
+def _fetcher(device: BlockDevice, offset: int, length: int) -> Callable[[], bytes]:
+    return lambda: device.read(offset, length)
+
+
+def _joined(ways: list[Iterator[Attempt]]) -> Iterator[Attempt]:
+    """Attempts for a range of several segments: the first of each, the second of each ..., until none has more."""
+    current: list[Attempt] = []
+    while True:
+        fresh = [next(way, None) for way in ways]
+        if not any(fresh) or (not current and not all(fresh)):
+            return
+        current = [new or current[index] for index, new in enumerate(fresh)]
+        fetches = [attempt.fetch for attempt in current]
+        yield Attempt(current[0].device, current[0].offset, lambda fetches=fetches: b"".join(f() for f in fetches))  # type: ignore[misc]

@@ -13,6 +13,7 @@ from fsdrivers.block import BlockDevice
 from fsdrivers.btrfs import checksum, geometry
 from fsdrivers.btrfs.chunks import ChunkMap
 from fsdrivers.btrfs.geometry import Copy, Segment, Stripe
+from fsdrivers.btrfs.rebuild import Row
 from fsdrivers.btrfs.superblock import Superblock
 from fsdrivers.errors import Corrupt, FsError, MissingDevices, ReadError
 from fsdrivers.redundancy import Attempt, Health
@@ -105,7 +106,7 @@ class Volume:
     def _fetch(self, segments: list[Segment], start: int, length: int) -> tuple[memoryview, list[tuple[int, int]]]:
         """The bytes of ``segments``, unverified, from whichever copy comes first; and the ranges (relative to
         ``start``) that no device delivered."""
-        if len(segments) == 1:
+        if len(segments) == 1 and not segments[0].chunk.profile.parity:
             for leg, copy in self._ranked(segments[0]):
                 try:
                     return memoryview(leg.device.read(copy.offset, length)), []
@@ -129,6 +130,13 @@ class Volume:
                 leg.failed()
                 continue
             return True
+        if segment.chunk.profile.parity:
+            for attempt in Row(segment, self.leg).attempts():
+                try:
+                    buffer[:] = attempt.fetch()
+                except ReadError:
+                    continue
+                return True
         return False
 
     def _heal(self, segment: Segment, wanted: bytes) -> bytes:
@@ -160,6 +168,8 @@ class Volume:
         """Every way to get the bytes of ``segment``: its copies, then reconstructions."""
         for leg, copy in self._ranked(segment):
             yield Attempt(leg.device.name, copy.offset, _fetcher(leg.device, copy.offset, segment.length))
+        if segment.chunk.profile.parity:
+            yield from Row(segment, self.leg).attempts()
 
     def _noting(self, verify: Verify) -> Verify:
         """``verify`` that also remembers which legs deliver rubbish."""

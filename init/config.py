@@ -136,6 +136,15 @@ def read(text: str) -> BootConfig:
     return config._replace(wait=max(config.wait, rootdelay), warnings=tuple(warnings))
 
 
+def own(path: str = "/proc/cmdline") -> str:
+    """The command line that the running kernel got; "" without /proc."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
 def _knob(name: str, key: str, value: str | None, values: dict[str, object], warnings: list[str]) -> None:
     """Take one ``poolboot.*`` parameter into ``values``, or say in ``warnings`` why not."""
     if key in _CHOICES:

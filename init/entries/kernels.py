@@ -58,9 +58,7 @@ def find(place: BootRoot, config: BootConfig, note: Callable[[str], None]) -> It
             return
 
 
-def make(
-    place: BootRoot, config: BootConfig, found: Pair, source: str, note: Callable[[str], None]
-) -> BootEntry:
+def make(place: BootRoot, config: BootConfig, found: Pair, source: str, note: Callable[[str], None]) -> BootEntry:
     """The entry for one kernel; notes about its command line go to ``note``, about itself into the entry."""
     version = found.version
     if not version[:1].isdigit():

@@ -43,10 +43,7 @@ def parse(text: str, variables: dict[str, str] | None = None) -> tuple[dict[str,
         if rest and not rest.startswith(("#", ";")):
             continue  # "NAME=value command": the assignment is the command's alone
         values[name] = (values.get(name, "") + value if append else value)[:MAX_VALUE]
-        if not rest.startswith(";"):
-            position = _next_line(text, position)
-        else:
-            position = text.index(";", position) + 1
+        position = text.index(";", position) + 1 if rest.startswith(";") else _next_line(text, position)
     return values, notes
 
 

@@ -1,0 +1,200 @@
+"""The boot, top to bottom.  As PID 1 it never ends: what goes wrong ends at the rescue prompt."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from fsdrivers.errors import FsError
+from init import BEGAN, handover, modules, namespace, report, survey, waiting
+from init import config as _config
+from init import console as _console
+from init.console import Closed, Console
+from init.devices import Disks
+from init.entries import policy
+from init.entries.entry import BootEntry
+from init.handover import power
+from init.modules import Modules
+from init.rescue import Rescue
+from init.survey import Survey
+
+GRACE = 5  # seconds to read the error before poolboot.on-error= acts
+ALONE = 5  # seconds between looks for a console when there is none
+
+
+class NothingBoots(FsError):
+    """Every way was tried; the message says what was missing."""
+
+
+class Machine:
+    """The machine we run on.  Made empty and filled step by step, so that a crash finds what there is by then."""
+
+    def __init__(self) -> None:
+        self.doing = "starting"
+        self.console = Console(outputs=(2,), inputs=(0,))
+        self.config = _config.BootConfig()
+        self.disks = Disks()
+        self.modules = Modules("")
+        self.survey: Survey | None = None
+
+    def start(self) -> None:
+        """Mount what shows the machine, read the command line, open the consoles."""
+        problems = namespace.mount_all()
+        self.console = _console.open_consoles()
+        self.config = _config.read(_config.own())
+        self.console.verbose = self.config.debug
+        _console.quiet_kernel(self.config.parameters)
+        self.console.say(report.versions())
+        for problem in (*problems, *self.config.warnings):
+            self.console.say(f"warning: {problem}")
+        power.ignore_ctrl_alt_del()
+        self.modules = Modules(modules.read())
+
+
+def boot(machine: Machine) -> None:
+    """Find what to boot and leave for it; raises NothingBoots when this machine stays."""
+    console, config = machine.console, machine.config
+
+    machine.doing = "waiting for disks"
+    found = machine.survey = waiting.gather(machine.disks, machine.modules, config, console)
+    for pool in found.pools:
+        console.say(survey.pool_line(pool))
+
+    machine.doing = "looking for something to boot"
+    for pool in found.incomplete:
+        permit_degraded(machine, survey.missing_text(pool))
+    entries = found.entries()
+    for note in found.notes:
+        console.once(f"note: {note}")
+    for number, entry in enumerate(entries, 1):
+        console.say(f"entry {number} {entry.title} ({entry.source})")
+        for note in entry.notes:
+            console.once(f"note: {entry.id}: {note}")
+
+    choice = policy.choose(entries, config.entry)
+    if choice.warning:
+        console.say(f"warning: {choice.warning}")
+    if entries and config.handover == "none":
+        console.say(f"would boot {choice.order[0].describe()}")
+        raise NothingBoots("poolboot.handover=none: found what to boot, and stays here")
+    for entry in choice.order:
+        leave(machine, entry)
+    raise NothingBoots(verdict(machine, bool(entries)))
+
+
+def leave(machine: Machine, entry: BootEntry) -> None:
+    """Hand over to ``entry``; returns, with the reason told, when that fails."""
+    console, config = machine.console, machine.config
+    machine.doing = f"booting {entry.title}"
+    console.say(f"booting {entry.describe()}")
+    try:
+        way = handover.stage(entry, config.handover, console.say)
+        survey.health([entry.place], lambda line: console.once(f"health: {line}"))
+        console.say(f"jumping after {time.monotonic() - BEGAN:.2f} s")
+        console.drain()
+        way.go()
+    except (FsError, OSError, MemoryError) as error:
+        survey.health([entry.place], lambda line: console.once(f"health: {line}"))
+        console.error(f"{entry.title}: {error or type(error).__name__}")
+
+
+def permit_degraded(machine: Machine, missing: str) -> None:
+    """Say that ``missing`` is missing, and go on only if poolboot.degraded= lets us."""
+    console, mode = machine.console, machine.config.degraded
+    if mode == "never":
+        raise NothingBoots(f"missing {missing}, and poolboot.degraded=never")
+    if mode == "auto":
+        console.say(f"going on degraded: missing {missing}")
+        return
+    console.say(f"missing {missing}")
+    try:
+        answer = console.readline("poolboot: go on degraded? [y/N] ")
+    except Closed:
+        answer = None
+    if (answer or "").strip().lower() not in ("y", "yes"):
+        raise NothingBoots(f"missing {missing}, and going on degraded was not wanted")
+
+
+def verdict(machine: Machine, tried: bool) -> str:
+    """Why nothing was booted, what was waited for, and what there is."""
+    if tried:
+        return "none of the entries could be booted"
+    found, waited = machine.survey, machine.config.wait
+    names = ", ".join(device.name for device in machine.disks.devices) or "none"
+    lack = (waiting.lacking(found) if found else None) or "something to boot"
+    return f"nothing to boot; waited {waited:g} s for {lack}; disks: {names}"
+
+
+def act_on_error(machine: Machine) -> None:
+    """What poolboot.on-error= wants when nobody is there to type."""
+    action = {"reboot": power.reboot, "poweroff": power.poweroff}.get(machine.config.on_error)
+    if action is not None:
+        machine.console.say(f"{machine.config.on_error} in {GRACE} s, as poolboot.on-error={machine.config.on_error}")
+        time.sleep(GRACE)
+        action()
+
+
+def rescue(machine: Machine) -> bool:
+    """Serve the rescue prompt until it is left; whether to try the whole boot again."""
+    machine.doing = "serving the rescue prompt"
+    try:
+        entry = Rescue(machine.console, machine.survey, machine.disks).run()
+    except Closed:
+        time.sleep(ALONE)
+        machine.console = _console.open_consoles()
+        return False
+    if entry is None:
+        machine.disks.close()
+        return True
+    leave(machine, entry)
+    return False
+
+
+def pid1() -> NoReturn:
+    """Boot; on failure say why, act or serve the prompt, and so for ever."""
+    # Orphans are reaped by the kernel when nobody wants their status.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    machine = Machine()
+    steps: list[Callable[[Machine], object]] = [Machine.start, boot]
+    while True:
+        try:
+            while steps:
+                steps.pop(0)(machine)
+            if rescue(machine):
+                steps = [boot]
+        except Exception as error:
+            steps = []
+            tell(machine, error)
+
+
+def tell(machine: Machine, error: Exception) -> None:
+    """Say what stopped us, and do what poolboot.on-error= wants.  Nothing in here may stop us a second time."""
+    try:
+        if isinstance(error, FsError):
+            machine.console.error(str(error))
+        else:
+            for line in report.crash(error, machine.doing, machine.disks.describe()):
+                machine.console.error(line)
+            time.sleep(1)  # should the prompt itself fail, it must not do so a thousand times a second
+        act_on_error(machine)
+    except Exception as worse:
+        os.write(2, f"poolboot: error: {worse!r} while telling of {error!r}\n".encode("utf-8", "backslashreplace"))
+
+
+def main() -> int:
+    """PID 1 boots; anybody else wants to know what PID 1 would do."""
+    if os.getpid() == 1:
+        pid1()
+    from init import desk
+
+    return desk.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

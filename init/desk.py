@@ -1,0 +1,81 @@
+"""``python -m init --dry-run -a IMAGE ...``: what the init would boot from these disks, and why, told at a desk."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from fsdrivers.block import BlockDevice, FileDevice
+from fsdrivers.errors import FsError
+from init import config as _config
+from init import handover, report, survey, waiting
+from init.entries import policy
+from init.entries.entry import BootEntry
+from init.handover import kexec
+from init.rescue import entry_lines
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the desk's command line and tell; the exit status is 0 when something would boot, else 1."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m init", description="Tell what the init would boot, and how.")
+    parser.add_argument("--dry-run", action="store_true", required=True, help="the only thing to do but as PID 1")
+    parser.add_argument("-a", "--add", action="append", default=[], metavar="IMAGE", help="a disk image or device")
+    parser.add_argument("--cmdline", default="", help="the kernel command line that the init would see")
+    parser.add_argument("--memory", type=int, default=0, metavar="MIB", help="free memory of the machine, in MiB")
+    parser.add_argument("--machine", default=os.uname().machine, help="its architecture as uname -m has it")
+    options = parser.parse_args(arguments)
+    try:
+        return tell(options.add, _config.read(options.cmdline), options.memory << 20, options.machine)
+    except FsError as error:
+        print(f"poolboot: error: {error}", file=sys.stderr)
+        return 1
+
+
+def tell(images: list[str], config: _config.BootConfig, memory: int, machine: str) -> int:
+    """Print the decision for disks ``images`` with its reasons; ``memory`` in bytes, 0 for enough."""
+    print(report.versions())
+    for warning in config.warnings:
+        print(f"warning: {warning}")
+    devices: list[BlockDevice] = [FileDevice(image) for image in images]
+    found = survey.Survey(devices, config)
+    if config.root:
+        print(f"root={config.root} asks for {found.wanted}")
+    entries = found.entries()
+    for pool in found.pools:
+        print(survey.pool_line(pool) + ("" if pool in found.matching else "  (not what root= asks for)"))
+    for pool in found.incomplete:
+        print(f"  {survey.missing_text(pool)}: waits {config.wait:g} s for it, {waiting.prospect(found)}")
+    for place in found.roots:
+        print(f"looked for kernels in {place.where}")
+    for note in found.notes:
+        print(f"note: {note}")
+    for number, entry in enumerate(entries, 1):
+        print("\n".join(entry_lines(number, entry)))
+    return _decision(found, entries, memory, machine)
+
+
+def _decision(found: survey.Survey, entries: list[BootEntry], memory: int, machine: str) -> int:
+    config = found.config
+    if found.incomplete and config.degraded == "never":
+        print("would stay at the rescue prompt: members are missing and poolboot.degraded=never")
+        return 1
+    choice = policy.choose(entries, config.entry)
+    if choice.warning:
+        print(f"warning: {choice.warning}")
+    for entry in choice.order:
+        try:
+            names = handover.ways(config.handover)
+            facts = kexec.preflight(entry, memory or sys.maxsize, machine)
+        except FsError as error:
+            print(f"would pass over {entry.id}: {error}")
+            continue
+        why = " and ".join(choice.reasons) if entry is choice.order[0] else "those before it cannot be booted"
+        print(f"would boot {entry.id}, as {why}")
+        print(f"  by {' or '.join(names)}: {', '.join(facts)}")
+        print(f"  {entry.describe()}")
+        survey.health([entry.place], lambda line: print(f"  health: {line}"))
+        return 0
+    print(f"would stay at the rescue prompt: {waiting.lacking(found) or 'none of the entries can be booted'}")
+    return 1

@@ -1,0 +1,153 @@
+"""Path A: load the root's kernel and initrd into the running kernel, and jump.
+
+Kernel and initrd go piece by piece from the driver into a memfd each: there is no second copy of them here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+
+from fsdrivers.errors import FsError, TooLarge
+from fsdrivers.filesystem import File, Filesystem
+from init import config, image, roots, syscalls
+from init.devices import human
+from init.entries.entry import BootEntry
+from init.handover.refused import Refused
+
+# The kernel reads both memfds into buffers of its own and copies those to their destination before it frees them:
+# kernel/kexec_file.c:kimage_file_prepare_segments, v6.12.
+COPIES = 3
+MARGIN = 24 << 20  # bytes left for page tables, caches of the drivers and ourselves
+CPIO_ALIGN = 4  # bytes between concatenated initrds; init/initramfs.c:unpack_to_rootfs, v6.12
+
+_ADVICE = {
+    errno.ENOSYS: "the running kernel has no kexec: it needs CONFIG_KEXEC_FILE=y",
+    errno.EPERM: "kexec is disabled: kernel lockdown (Secure Boot) or kernel.kexec_load_disabled=1; "
+    "turn Secure Boot off, or boot with lockdown=none",
+    errno.EKEYREJECTED: "the kernel's signature is not trusted: sign it with an enrolled key, or turn Secure Boot off",
+    errno.ENODATA: "the kernel is not signed and this machine insists on it: sign it, or turn Secure Boot off",
+    errno.EBADMSG: "the kernel's signature is damaged: reinstall the kernel package",
+    errno.ENOEXEC: "the running kernel does not know this kernel's format; it takes bzImage (x86_64) or Image (arm64)",
+    errno.ENOMEM: "not enough memory for kernel and initrd: give the machine more, or make the initrd smaller",
+    errno.EADDRNOTAVAIL: "no free memory at an address that the kernel can run from: give the machine more memory",
+    errno.EINVAL: "the kernel image or the command line is not acceptable to the running kernel",
+    errno.EBUSY: "another kexec is under way",
+    errno.EFBIG: "kernel or initrd is larger than the running kernel accepts",
+}
+
+
+def stage(entry: BootEntry, say: Callable[[str], None]) -> None:
+    """Read ``entry``'s files and give them to the kernel.
+
+    Raises Refused with advice, TooLarge when they do not fit into memory, or the driver's FsError.
+    """
+    preflight(entry)
+    filesystem = entry.place.filesystem
+    kernel = load(filesystem, (entry.kernel,))
+    initrd = None
+    try:
+        initrd = load(filesystem, entry.initrds) if entry.initrds else None
+        syscalls.kexec_file_load(kernel, initrd, entry.cmdline)
+    except FsError:  # some of those are OSErrors, too
+        raise
+    except OSError as error:
+        raise Refused(explain(error, entry)) from error
+    finally:
+        # The kernel has its own copy now, and the memory may be scarce.
+        os.close(kernel)
+        if initrd is not None:
+            os.close(initrd)
+
+
+def go() -> None:
+    """Write back what is dirty and start the staged kernel."""
+    os.sync()
+    try:
+        syscalls.reboot(syscalls.LINUX_REBOOT_CMD_KEXEC)
+    except OSError as error:
+        raise Refused(f"reboot(KEXEC): {_name(error)}: {error.strerror}") from error
+
+
+def preflight(entry: BootEntry, available: int | None = None, machine: str | None = None) -> list[str]:
+    """Check what can be known before anything large is read; returns what was found, a line each.
+
+    ``available`` is the free memory in bytes (default: this machine's).  Raises Refused, TooLarge, Unsupported,
+    Corrupt, NotFound.
+    """
+    filesystem = entry.place.filesystem
+    kernel = filesystem.open(entry.kernel)
+    facts = image.identify(kernel, machine or os.uname().machine)
+    sizes = [kernel.size, *(filesystem.open(path).size for path in entry.initrds)]
+    length = len(os.fsencode(entry.cmdline))
+    if length > facts.cmdline_size:
+        raise Refused(f"the command line has {length} bytes, {entry.kernel} takes {facts.cmdline_size}")
+    init = check_init(filesystem, entry.cmdline)
+    need = sum(sizes) * COPIES + MARGIN
+    free = memory_available() if available is None else available
+    if free and need > free:
+        raise TooLarge(f"{entry.kernel} with {human(sum(sizes[1:]))} of initrd in memory", need, free)
+    return [f"{facts.format} {facts.version}".rstrip(), f"{human(sum(sizes))} to read", f"init {init}"]
+
+
+def check_init(filesystem: Filesystem, cmdline: str) -> str:
+    """The init that the root has; raises Refused when it has none."""
+    asked = next((value for name, value in config.parse(cmdline) if name == "init" and value), "")
+    path = roots.init_path(filesystem, asked)
+    if path is not None:
+        return path
+    # /usr in a tree of its own: what /sbin leads to is not here to be seen.
+    if not filesystem.exists("/usr") or any(True for _ in filesystem.entries(filesystem.resolve("/usr"))):
+        raise Refused(f"the root has no init: {asked or ', '.join(roots.INITS)} not found")
+    return "somewhere in a separate /usr"
+
+
+def load(filesystem: Filesystem, paths: Sequence[str]) -> int:
+    """A memfd with the files at ``paths`` one after the other, each at a multiple of four bytes."""
+    fd = os.memfd_create(os.path.basename(paths[0]).encode("ascii", "replace").decode(), os.MFD_CLOEXEC)
+    try:
+        end = 0
+        for path in paths:
+            start = -(-end // CPIO_ALIGN) * CPIO_ALIGN
+            end = start + _copy(filesystem.open(path), fd, start)
+        os.ftruncate(fd, end)  # the last piece may be a hole
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _copy(file: File, fd: int, start: int) -> int:
+    """Write ``file`` to ``fd`` at ``start``, leaving its holes as holes; returns its size in bytes."""
+    for piece in file.pieces():
+        if piece.data is None:
+            continue
+        rest, position = memoryview(piece.data), start + piece.offset
+        while rest:
+            written = os.pwrite(fd, rest, position)
+            rest, position = rest[written:], position + written
+    return file.size
+
+
+def memory_available() -> int:
+    """MemAvailable in bytes, 0 when the kernel does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                name, _, value = line.partition(":")
+                if name == "MemAvailable":
+                    return int(value.split()[0]) * 1024
+    except OSError:
+        return 0
+    return 0
+
+
+def explain(error: OSError, entry: BootEntry) -> str:
+    """Which call refused which object with which errno, and what to do about it."""
+    advice = _ADVICE.get(error.errno or 0, "")
+    return f"kexec_file_load of {entry.kernel}: {_name(error)}: {error.strerror}" + (f"; {advice}" if advice else "")
+
+
+def _name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, str(error.errno))

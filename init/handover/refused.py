@@ -1,0 +1,9 @@
+"""The exception of the handover."""
+
+from __future__ import annotations
+
+from fsdrivers.errors import FsError
+
+
+class Refused(FsError):
+    """The kernel, the firmware or our own preflight would not take what was chosen; the message says what to do."""

@@ -1,0 +1,83 @@
+"""What is on the disks: pools by their labels, and then what can be booted from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from fsdrivers import pools
+from fsdrivers.block import BlockDevice
+from fsdrivers.errors import FsError
+from fsdrivers.pool import Pool
+from init import entries, roots
+from init.config import BootConfig
+from init.entries import policy
+from init.entries.entry import BootEntry
+from init.roots import BootRoot
+
+
+class Survey:
+    """The pools on some disks.  Labels are read at once, trees and entries when they are asked for."""
+
+    def __init__(self, devices: Iterable[BlockDevice], config: BootConfig) -> None:
+        self.config = config
+        self.wanted = roots.wanted(config.root)
+        self.notes: list[str] = [self.wanted.problem] if self.wanted.problem else []
+        self.pools: list[Pool] = pools.assemble(devices, lambda error: self.note(str(error)))
+        self._entries: list[BootEntry] | None = None
+        self.roots: list[BootRoot] = []
+
+    def note(self, text: str) -> None:
+        """Remember something that a person may want to know, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    @property
+    def matching(self) -> list[Pool]:
+        """The pools that root= may mean."""
+        return [pool for pool in self.pools if self.wanted.matches(pool)]
+
+    @property
+    def incomplete(self) -> list[Pool]:
+        """The pools among them with members missing."""
+        return [pool for pool in self.matching if pool.missing]
+
+    def entries(self) -> list[BootEntry]:
+        """What can be booted from the matching pools, as it is numbered."""
+        if self._entries is None:
+            found: list[BootEntry] = []
+            for pool in self.matching:
+                found += self._entries_of(pool)
+            self._entries = policy.arrange(found)
+        return self._entries
+
+    def _entries_of(self, pool: Pool) -> list[BootEntry]:
+        found: list[BootEntry] = []
+        for place in roots.candidates(pool, self.config, self.note):
+            self.roots.append(place)
+            try:
+                found += entries.find(place, self.config, self.note)
+            except FsError as error:
+                self.note(f"{place.where}: {error}")
+        return found
+
+
+def pool_line(pool: Pool) -> str:
+    """The console's line about a pool."""
+    present = len(pool.slots) - len(pool.missing)
+    return f"pool {pool.kind} {pool.name or '-'} {pool.uuid} members {present}/{len(pool.slots)}"
+
+
+def missing_text(pool: Pool) -> str:
+    """Which members of ``pool`` are missing, for a sentence."""
+    slots = ", ".join(
+        f"{slot.id}" + (f" ({slot.device}: {slot.state})" if slot.device else f" (uuid {slot.uuid})")
+        for slot in pool.missing
+    )
+    return f"member{'s' if len(pool.missing) > 1 else ''} {slots} of {pool.kind} pool {pool.name or pool.uuid}"
+
+
+def health(places: Iterable[BootRoot], say: Callable[[str], None]) -> None:
+    """Tell ``say`` what had to be healed while reading from ``places``."""
+    for place in places:
+        for line in place.filesystem.health.report():
+            say(line)

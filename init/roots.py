@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import Filesystem
-from fsdrivers.pool import Pool, Root
+from fsdrivers.pool import Pool, Root, Slot
 from init.config import BootConfig
 
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
@@ -87,6 +87,11 @@ def wanted(root: str) -> Wanted:
     if root:
         return Wanted(problem=f"root={root}: not a form that is known here; looking at every pool")
     return Wanted()
+
+
+def absent(pool: Pool) -> list[Slot]:
+    """The places of ``pool`` without a device.  A member that is there but out of date is no reason to wait."""
+    return [slot for slot in pool.missing if slot.device is None]
 
 
 def candidates(pool: Pool, config: BootConfig, note: Note) -> Iterator[BootRoot]:

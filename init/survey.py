@@ -38,8 +38,8 @@ class Survey:
 
     @property
     def incomplete(self) -> list[Pool]:
-        """The pools among them with members missing."""
-        return [pool for pool in self.matching if pool.missing]
+        """The pools among them with members absent."""
+        return [pool for pool in self.matching if roots.absent(pool)]
 
     def entries(self) -> list[BootEntry]:
         """What can be booted from the matching pools, as it is numbered."""
@@ -63,17 +63,16 @@ class Survey:
 
 def pool_line(pool: Pool) -> str:
     """The console's line about a pool."""
-    present = len(pool.slots) - len(pool.missing)
-    return f"pool {pool.kind} {pool.name or '-'} {pool.uuid} members {present}/{len(pool.slots)}"
+    members = [slot for slot in pool.slots if slot.state not in ("duplicate", "removed")]
+    online = sum(slot.state == "online" for slot in members)
+    return f"pool {pool.kind} {pool.name or '-'} {pool.uuid} members {online}/{len(members)}"
 
 
 def missing_text(pool: Pool) -> str:
-    """Which members of ``pool`` are missing, for a sentence."""
-    slots = ", ".join(
-        f"{slot.id}" + (f" ({slot.device}: {slot.state})" if slot.device else f" (uuid {slot.uuid})")
-        for slot in pool.missing
-    )
-    return f"member{'s' if len(pool.missing) > 1 else ''} {slots} of {pool.kind} pool {pool.name or pool.uuid}"
+    """Which members of ``pool`` are absent, for a sentence."""
+    slots = roots.absent(pool)
+    names = ", ".join(f"{slot.id} (uuid {slot.uuid})" if slot.uuid else "(unknown)" for slot in slots)
+    return f"member{'s' if len(slots) > 1 else ''} {names} of {pool.kind} pool {pool.name or pool.uuid}"
 
 
 def health(places: Iterable[BootRoot], say: Callable[[str], None]) -> None:

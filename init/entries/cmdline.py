@@ -7,7 +7,7 @@ from fsdrivers.filesystem import Filesystem
 from init import config as _config
 from init.config import BootConfig
 from init.entries import shellvars
-from init.roots import TOP_LEVEL, BootRoot
+from init.roots import TOP_LEVEL, BootRoot, absent
 
 MAX_FILE = 1 << 18  # bytes of a configuration file
 MAX_DROP_INS = 64
@@ -103,7 +103,7 @@ def _root_words(place: BootRoot, options: list[str]) -> list[str]:
         options = [option for option in options if not option.startswith(own) and option != "degraded"]
         if place.root.id != TOP_LEVEL or not place.root.default:
             options.insert(0, _subvol(place))
-        if place.pool.missing:
+        if absent(place.pool):
             options.append("degraded")
     return words + ([_config.quote("rootflags", ",".join(options))] if options else [])
 
@@ -113,7 +113,8 @@ def _subvol(place: BootRoot) -> str:
     name = place.root.name.strip("/")
     if place.root.id == TOP_LEVEL:
         return "subvol=/"
-    if any(char in ',"' or char.isspace() for char in name) or not name.isprintable():
+    odd = any(char in ',"' or char.isspace() for char in name) or not name.isprintable()
+    if odd or name.startswith("id:"):  # the latter is what a subvolume without a path is called
         return f"subvolid={place.root.id}"
     return f"subvol={name}"
 

@@ -11,6 +11,7 @@ also when this process dies.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import ctypes
 import os
@@ -24,13 +25,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self
 
 from qemu import accel
 
 PANIC = re.compile(r"Kernel panic - not syncing[^\r\n]*")
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()][A-Z0-9]|[=>78cDEHMNOZ]|\][^\x07]*\x07)|\r")
+_LONGEST_ESCAPE = 32  # characters; what is longer is no escape sequence
 _TAIL_LINES = 40
+_PAUSE = 0.05  # seconds between two looks at a console that talks all the time: the guest needs the CPU more
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 
@@ -72,7 +75,7 @@ class Machine:
 
     ``kernel`` and ``initrd`` are loaded by QEMU; without a kernel, ``firmware`` (or the BIOS) starts what is on the
     disks.  ``memory`` is in MiB.  The console is written to ``log`` (default: a temporary file that the end of the
-    block removes).  $POOLBOOT_TIMEOUT_SCALE stretches all timeouts on slow machines.
+    block removes) and, as it comes, to ``echo``.  $POOLBOOT_TIMEOUT_SCALE stretches all timeouts on slow machines.
     """
 
     def __init__(
@@ -87,15 +90,17 @@ class Machine:
         cpus: int = 1,
         log: Path | None = None,
         reboots: bool = False,
+        echo: BinaryIO | None = None,
         options: Sequence[str] = (),
     ) -> None:
         self.kernel, self.initrd, self.cmdline, self.firmware = kernel, initrd, cmdline, firmware
         self.disks = [disk if isinstance(disk, Disk) else Disk(disk) for disk in disks]
         self.memory, self.cpus, self.reboots, self.options = memory, cpus, reboots, list(options)
-        self._given_log = log
+        self._given_log, self._echo = log, echo
         self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
         self._scratch: Path | None = None
-        self._console = bytearray()
+        self._console = ""
         self._position = 0
         self._ended = False
         self._news = threading.Condition()
@@ -117,27 +122,44 @@ class Machine:
         return words + _disk_options(self.disks) + self.options
 
     def __enter__(self) -> Self:
+        serial = ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-monitor", "none"]
+        self._start(serial, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self._reader = threading.Thread(target=self._read, name="console", daemon=True)
+        self._reader.start()
+        return self
+
+    def interact(self) -> int:
+        """Run the machine on this terminal until it is off, instead of a ``with`` block; returns QEMU's status."""
+        log = f",logfile={_escape(self._given_log)}" if self._given_log else ""
+        chardev = f"stdio,id=console,mux=on,signal=off{log}"
+        try:
+            process = self._start(["-chardev", chardev, "-serial", "chardev:console", "-mon", "chardev=console"])
+            return process.wait()
+        finally:
+            self.kill()
+
+    def _start(
+        self, serial: Sequence[str], stdin: int | None = None, stdout: int | None = None, stderr: int | None = None
+    ) -> subprocess.Popen[bytes]:
         self._scratch = Path(tempfile.mkdtemp(prefix="poolboot-qemu-"))
         self.log = self._given_log or self._scratch / "console.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        serial = ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-monitor", "none"]
         command = self.command(serial)
         prctl = ctypes.CDLL(None).prctl  # looked up before the fork: the child must not take locks
         try:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
                 env={**os.environ, "TMPDIR": str(self._scratch)},  # of the snapshots
                 preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
-                start_new_session=True,  # Ctrl-C goes to us alone
+                start_new_session=stdin is not None,  # Ctrl-C goes to us alone, unless the terminal is the guest's
             )
         except BaseException:
             self._clean()
             raise
-        threading.Thread(target=self._read, name="console", daemon=True).start()
-        return self
+        return self._process
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -149,8 +171,8 @@ class Machine:
         if self._process:
             self._process.kill()
             self._process.wait()
-            with self._news:
-                self._news.wait_for(lambda: self._ended, timeout=10)
+            if self._reader:
+                self._reader.join(10)
         self._clean()
 
     def _clean(self) -> None:
@@ -161,11 +183,17 @@ class Machine:
         stdout = self._running().stdout
         assert stdout
         descriptor = stdout.fileno()
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        rest = ""
         with self.log.open("wb", buffering=0) as log:
             while block := os.read(descriptor, 65536):
                 log.write(block)
+                if self._echo:
+                    self._echo.write(block)
+                    self._echo.flush()
+                plain, rest = _plain(rest + decoder.decode(block))
                 with self._news:
-                    self._console += block
+                    self._console += plain
                     self._news.notify_all()
         with self._news:
             self._ended = True
@@ -180,7 +208,7 @@ class Machine:
     def console(self) -> str:
         """All that the console has said, without carriage returns and escape sequences."""
         with self._news:
-            return _plain(self._console)
+            return self._console
 
     def tail(self, lines: int = _TAIL_LINES) -> str:
         """The last lines of the console, indented."""
@@ -194,9 +222,9 @@ class Machine:
         """
         wanted = re.compile(pattern, re.MULTILINE)
         deadline = time.monotonic() + timeout * _scale()
-        with self._news:
-            while True:
-                text = _plain(self._console)
+        while True:
+            with self._news:
+                text = self._console
                 if found := wanted.search(text, self._position):
                     self._position = found.end()
                     return found
@@ -208,8 +236,10 @@ class Machine:
                     trouble = f"{timeout * _scale():.0f} seconds passed"
                 else:
                     self._news.wait(min(left, 5))
-                    continue
+                    trouble = ""
+            if trouble:
                 break
+            time.sleep(_PAUSE)
         raise MachineError(f"{trouble} before the console said {pattern!r}; it ends with\n{self.tail()}")
 
     def send(self, text: str) -> None:
@@ -253,8 +283,12 @@ def _escape(path: Path) -> str:
     return str(path.absolute()).replace(",", ",,")
 
 
-def _plain(raw: bytes | bytearray) -> str:
-    return _ESCAPES.sub("", raw.decode("utf-8", "replace"))
+def _plain(text: str) -> tuple[str, str]:
+    """``text`` without escape sequences, and an unfinished one at its end."""
+    start = text.rfind("\x1b", -_LONGEST_ESCAPE)
+    if start >= 0 and not _ESCAPES.match(text, start):
+        return _ESCAPES.sub("", text[:start]), text[start:]
+    return _ESCAPES.sub("", text), ""
 
 
 def _scale() -> float:

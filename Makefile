@@ -1,0 +1,50 @@
+# The two commands: `make run` and `make test`.  Everything else is a part of them.
+#
+# Knobs: SUITE=trixie (the Debian of `make run`), KERNEL=path (another bootstrap kernel), ARGS="..." (more arguments for
+# `python -m qemu run` or pytest), POOLBOOT_ACCEL=tcg|kvm, POOLBOOT_CACHE=directory.
+
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+SUITE ?= bookworm
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help run test qemu-test unit-test lint bench image setup clean
+
+help:
+	@echo "make run        build the boot image, make a Debian on three btrfs disks, boot it in QEMU"
+	@echo "make test       lint, unit tests, images made by the real tools, boots in QEMU"
+	@echo "make unit-test  only the tests that need no QEMU"
+	@echo "make qemu-test  only the boots"
+	@echo "make lint       ruff and mypy --strict"
+	@echo "make bench      measure against the budgets"
+	@echo "make image      build/vmlinuz and build/initramfs.cpio.zst"
+	@echo "make clean      remove build/ (the cache in ~/.cache/poolboot stays)"
+
+setup:
+	@./setup.sh
+
+run: setup
+	@$(PYTHON) -m qemu run --suite $(SUITE) $(if $(KERNEL),--kernel $(KERNEL)) $(ARGS)
+
+test: setup lint
+	$(PYTEST) tests $(ARGS)
+
+qemu-test: setup
+	$(PYTEST) tests/boot $(ARGS)
+
+unit-test: setup
+	$(PYTEST) -m "not boot and not images" tests $(ARGS)
+
+lint: setup
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+bench: setup
+	$(PYTHON) tests/bench $(ARGS)
+
+image: setup
+	$(PYTHON) build.py
+
+clean:
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache

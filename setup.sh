@@ -1,0 +1,104 @@
+#!/bin/sh
+# Make this machine ready to build and test: Debian packages, the Python environment in .venv, the native modules.
+# Does nothing that is already done.  Root (or sudo without a password) is needed only when packages are missing.
+#
+#   setup.sh           all of it
+#   setup.sh --check   only say which packages are missing (exit 1 if any)
+set -eu
+cd "$(dirname "$0")"
+
+# What each is for: CONTRIBUTING.md and docs/dependencies.md.
+packages="python3 python3-dev python3-venv gcc libc6-dev libexpat1-dev zlib1g-dev patchelf binutils file make
+    qemu-system-x86 mmdebstrap uidmap debian-archive-keyring zstd xz-utils"
+
+log=build/setup.log
+
+say() { echo "setup: $*"; }
+die() { echo "setup: error: $*" >&2; exit 1; }
+
+missing() {
+    for package in $packages; do
+        case $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) in
+            installed) ;;
+            *) printf '%s ' "$package" ;;
+        esac
+    done
+}
+
+# step WHAT COMMAND...: run a long command with its output in the log, and say every 20 seconds that it still runs.
+step() {
+    what=$1
+    shift
+    say "$what (log: $log) ..."
+    start=$(date +%s)
+    mkdir -p build
+    echo "$ $*" >>"$log"
+    "$@" >>"$log" 2>&1 </dev/null &
+    pid=$!
+    trap 'kill "$pid" 2>/dev/null; exit 130' INT TERM
+    beat=0
+    while kill -0 "$pid" 2>/dev/null; do
+        sleep 1
+        beat=$((beat + 1))
+        if [ $((beat % 20)) = 0 ]; then
+            say "  $beat s: $(tail -n 1 "$log" | tr '\r' '\n' | tail -n 1 | cut -c 1-100)"
+        fi
+    done
+    status=0
+    wait "$pid" || status=$?
+    trap - INT TERM
+    if [ "$status" != 0 ]; then
+        tail -n 20 "$log" | sed 's/^/    /' >&2
+        die "$what: failed with status $status; $log has it all"
+    fi
+    say "$what: done in $(($(date +%s) - start)) s"
+}
+
+install_packages() {
+    lacking=$(missing)
+    lacking=${lacking% }
+    [ -n "$lacking" ] || return 0
+    say "missing Debian packages: $lacking"
+    [ "${1:-}" != --check ] || exit 1
+    if [ "$(id -u)" = 0 ]; then
+        become=env
+    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+        become="sudo -n env"
+    else
+        say "install them, then start this again:"
+        echo "sudo apt-get install --no-install-recommends $lacking"
+        exit 1
+    fi
+    # Unquoted on purpose: words of a list.
+    # shellcheck disable=SC2086
+    step "updating apt's lists" $become DEBIAN_FRONTEND=noninteractive apt-get -q update
+    # shellcheck disable=SC2086
+    step "installing packages" $become DEBIAN_FRONTEND=noninteractive \
+        apt-get -q -y --no-install-recommends install $lacking
+}
+
+# The distribution's own Python: the boot program is linked with its static library, which others do not have.
+python=/usr/bin/python3
+
+make_venv() {
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "$python is older than 3.11"
+    stamp=$({ "$python" -VV; pwd; cat pyproject.toml; } | sha256sum)
+    if [ -x .venv/bin/python ] && [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ]; then
+        return 0
+    fi
+    step "making .venv" "$python" -m venv --clear .venv
+    # "compat" puts this directory into the environment's path: every package here is importable at once.
+    step "installing Python packages into .venv" .venv/bin/python -m pip install --disable-pip-version-check \
+        --config-settings editable_mode=compat --editable '.[build,dev]'
+    echo "$stamp" >.venv/stamp
+}
+
+command -v dpkg-query >/dev/null || die "this is not a Debian or a relative of it: install what CONTRIBUTING.md lists"
+[ "${1:-}" = --check ] || { mkdir -p build; : >"$log"; }
+install_packages "${1:-}"
+if [ "${1:-}" = --check ]; then
+    say "all Debian packages are there"
+    exit 0
+fi
+make_venv
+.venv/bin/python build.py native

@@ -30,6 +30,8 @@ def parse(item: Item, name: str) -> Inode:
         raise Corrupt(name, f"inode item of {item.objectid} (size)", item.start, layout.INODE.size, item.size)
     fields = layout.INODE.unpack_from(item.raw, item.start)
     generation, _, size, _, _, nlink, uid, gid, mode, rdev, flags, _ = fields[:12]
+    if size >= 1 << 63:
+        raise Corrupt(name, f"inode item of {item.objectid} (file size)", item.start, None, size)
     asec, ansec, csec, cnsec, msec, mnsec = fields[12:18]
     return Inode(
         Stat(

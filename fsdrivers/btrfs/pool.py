@@ -54,6 +54,11 @@ class BtrfsPool(Pool):
             self._trouble = self._trouble or error
         for note in superblocks.notes(self.superblock):
             self.health.note(note)
+        if self.superblock.log_root:
+            self.health.note(
+                "the filesystem was not unmounted: what programs had synced after the last commit "
+                f"(generation {self.superblock.generation}) is in its log and not shown"
+            )
         self.slots = self._slots()
 
     def roots(self) -> list[Root]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fsdrivers.block import BlockDevice
 from fsdrivers.btrfs import checksum, features, layout
-from fsdrivers.errors import Corrupt, FsError, Unsupported
+from fsdrivers.errors import Corrupt, FsError, ReadError, Unsupported
 
 
 class Superblock(NamedTuple):
@@ -88,7 +88,7 @@ def find(device: BlockDevice) -> Superblock | None:
     """
     best: Superblock | None = None
     problems: list[FsError] = []
-    for index, offset in enumerate(layout.SUPER_OFFSETS):
+    for offset in layout.SUPER_OFFSETS:
         if offset + layout.SUPER_SIZE > device.size:
             break
         try:
@@ -97,10 +97,9 @@ def find(device: BlockDevice) -> Superblock | None:
             problems.append(error)
             continue
         if found is None:
-            continue
-        if index and best is None and not problems and _foreign(device):
-            return None
-        if best is None or found.generation > best.generation:
+            if offset == layout.SUPER_OFFSETS[0] and _foreign(device):
+                return None
+        elif best is None or found.generation > best.generation:
             best = found
     if best is None and problems:
         raise problems[0]
@@ -199,12 +198,15 @@ def _validate(record: Any, device: str, offset: int) -> None:
 
 def _foreign(device: BlockDevice) -> str:
     """What else claims the start of ``device``, "" for nothing."""
-    head = device.read(0, min(device.size, 0x11000))
+    try:
+        head = device.read(0, min(device.size, 0x11000))
+        # ZFS: the uberblocks in the first label, 1 KiB apart
+        ring = device.read(0x20000, 0x20000) if device.size >= 0x40000 else b""
+    except ReadError:
+        return ""
     for offset, magic, what in _FOREIGN:
         if head[offset : offset + len(magic)] == magic:
             return what
-    # ZFS: any of the uberblocks in the first label, 1 KiB apart
-    ring = device.read(0x20000, 0x20000) if device.size >= 0x40000 else b""
     for magic in (b"\x0c\xb1\xba\0\0\0\0\0", b"\0\0\0\0\0\xba\xb1\x0c"):
         at = ring.find(magic)
         while at >= 0:

@@ -89,16 +89,25 @@ class Volume:
 
     def _segments(self, start: int, length: int) -> list[Segment]:
         """The range cut into segments, across chunks; raises Corrupt when part of it lies in no chunk."""
-        chunk = self.chunks.at(start)
-        if start + length <= chunk.end:
-            return list(geometry.segments(chunk, start, length))
-        first = chunk.end - start
-        return list(geometry.segments(chunk, start, first)) + self._segments(chunk.end, length - first)
+        found: list[Segment] = []
+        end = start + length
+        while start < end:
+            chunk = self.chunks.at(start)
+            stop = min(end, chunk.end)
+            found += geometry.segments(chunk, start, stop - start)
+            start = stop
+        return found
 
-    def _ranked(self, segment: Segment) -> Iterator[tuple[Leg, Copy]]:
+    def _fresh(self, stripe: Stripe) -> Leg | None:
+        """The device behind ``stripe`` unless it missed writes."""
+        leg = self.leg(stripe)
+        return None if leg is None or leg.stale else leg
+
+    def _ranked(self, segment: Segment, fresh: bool = False) -> Iterator[tuple[Leg, Copy]]:
         """The copies of ``segment`` that exist, the most trustworthy first."""
         stripes = segment.chunk.stripes
-        found = [(leg, copy) for copy in segment.copies if (leg := self.leg(stripes[copy.stripe])) is not None]
+        find = self._fresh if fresh else self.leg
+        found = [(leg, copy) for copy in segment.copies if (leg := find(stripes[copy.stripe])) is not None]
         if len(found) > 1 and any(leg.rank for leg, _ in found):
             found.sort(key=_rank)
         return iter(found)
@@ -147,29 +156,39 @@ class Volume:
             got = kind.sum(data)
             return None if got == wanted else Corrupt(attempt.device, "data checksum", attempt.offset, wanted, got)
 
-        lost = lambda: self._missing([segment])  # noqa: E731
-        return redundancy.read(self._attempts(segment), self._noting(verify), self.health, lost)
+        return redundancy.read(
+            self._attempts(segment), self._noting(verify), self.health, lambda: self._missing([segment])
+        )
 
     def _unchecked(self, segments: list[Segment], data: memoryview, unread: list[tuple[int, int]]) -> memoryview:
-        """Data without checksums: what was read, unless only a stale leg had it or nobody did."""
-        for segment in segments:
-            legs = list(self._ranked(segment))
-            if legs and legs[0][0].stale and segment.chunk.profile.tolerated:
-                # Where there is redundancy the filesystem went on without this leg, and nothing can tell
-                # which of its unchecksummed sectors are old.
-                device, offset = legs[0][0].device, legs[0][1].offset
-                raise Corrupt(device.name, "data without checksums on a device that missed writes", offset)
-        if unread:
-            accept: Verify = lambda data, attempt: None  # noqa: E731
-            return memoryview(self.read_verified(segments[0].start, len(data), accept))
-        return data
+        """Data without checksums.
 
-    def _attempts(self, segment: Segment) -> Iterator[Attempt]:
-        """Every way to get the bytes of ``segment``: its copies, then reconstructions."""
-        for leg, copy in self._ranked(segment):
+        From chunks with redundancy nothing is taken from a stale leg: the filesystem went on without it, and
+        nothing can tell which of its sectors are old.  Without redundancy it could not have gone on.
+        """
+        if not unread and not any(leg.stale for leg in self.legs.values()):
+            return data
+        parts = []
+        for segment in segments:
+            fresh = bool(segment.chunk.profile.tolerated)
+            parts.append(self._first(segment, fresh))
+        return memoryview(b"".join(parts))
+
+    def _first(self, segment: Segment, fresh: bool) -> bytes:
+        """Whatever copy of ``segment`` can be read first."""
+        return redundancy.read(
+            self._attempts(segment, fresh), _accept, self.health, lambda: self._missing([segment], fresh)
+        )
+
+    def _attempts(self, segment: Segment, fresh: bool = False) -> Iterator[Attempt]:
+        """Every way to get the bytes of ``segment``: its copies, then reconstructions.
+
+        ``fresh`` leaves out the legs that missed writes.
+        """
+        for leg, copy in self._ranked(segment, fresh):
             yield Attempt(leg.device.name, copy.offset, _fetcher(leg.device, copy.offset, segment.length))
         if segment.chunk.profile.parity:
-            yield from Row(segment, self.leg).attempts()
+            yield from Row(segment, self._fresh if fresh else self.leg).attempts()
 
     def _noting(self, verify: Verify) -> Verify:
         """``verify`` that also remembers which legs deliver rubbish."""
@@ -184,10 +203,11 @@ class Volume:
 
         return noting
 
-    def _missing(self, segments: Iterable[Segment]) -> MissingDevices:
-        """The error for ``segments`` of which no copy is on a present device."""
+    def _missing(self, segments: Iterable[Segment], fresh: bool = False) -> MissingDevices:
+        """The error for ``segments`` of which no copy is on a present device (``fresh``: one without missed writes)."""
         stripes = chain.from_iterable(segment.chunk.stripes for segment in segments)
-        gone = {stripe.devid for stripe in stripes if self.leg(stripe) is None}
+        find = self._fresh if fresh else self.leg
+        gone = {stripe.devid for stripe in stripes if find(stripe) is None}
         present = [leg.device.name for leg in self.legs.values()]
         segment = next(iter(segments))
         return MissingDevices(
@@ -196,6 +216,10 @@ class Volume:
             [f"devid {devid}" for devid in sorted(gone)],
             f"no copy of address {segment.start:#x} in a {segment.chunk.profile.name} chunk is left",
         )
+
+
+def _accept(data: bytes, attempt: Attempt) -> FsError | None:
+    return None
 
 
 def _rank(found: tuple[Leg, Copy]) -> int:

@@ -1,0 +1,234 @@
+"""C extension modules: sources, objects and the archive that is linked into the boot program.
+
+Four kinds of C go into the program: the cores of three libraries (from the source distributions of the very versions
+that are installed), Cython's output for ``fsdrivers/native``, and ``init/_sysc.c``.  Each becomes one relocatable
+object whose only global symbol is its init function, so that modules written to be loaded separately cannot clash.
+Objects are cached by the hash of what they are made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Sequence
+from functools import cache as memoize
+from pathlib import Path
+from typing import NamedTuple
+
+from artefacts import cache
+from artefacts.steps import BuildError, run, step
+
+PROJECT = Path(__file__).resolve().parent.parent
+NATIVE_PACKAGE = "fsdrivers.native"
+_FLAGS = ("-O2", "-g0", "-fPIC", "-DNDEBUG", "-ffunction-sections", "-fdata-sections")
+_COMPILER_HINT = "apt install gcc libc6-dev python3-dev"
+
+
+class Extension(NamedTuple):
+    """One extension module in C."""
+
+    name: str
+    """Under which it is imported in the program."""
+    init: str
+    """Its ``PyInit_`` function."""
+    sources: tuple[Path, ...]
+    identity: str
+    """A hash of everything it is made from but compiler and flags."""
+    flags: tuple[str, ...] = ()
+
+
+class _Library(NamedTuple):
+    """Where the C core of a library is in its source distribution, and how its authors compile it."""
+
+    package: str
+    name: str
+    init: str
+    sources: tuple[str, ...]
+    flags: tuple[str, ...]
+    """``@`` stands for the directory of the sources."""
+
+
+# The cores are imported under flat names, without the Python packages around them: importing `zstandard` costs 4 ms
+# and `crc32c` (argparse, importlib.metadata) 95 ms of each boot, their cores 0.2 ms.
+_LIBRARIES = (
+    _Library(
+        "zstandard",
+        "_zstd_core",
+        "PyInit_backend_c",
+        ("c-ext/backend_c.c",),  # with ZSTD_SINGLE_FILE it includes zstd.c
+        ("-I@/c-ext", "-I@/zstd", "-DZSTD_SINGLE_FILE", "-DZSTD_DISABLE_ASM", "-DZSTDLIB_VISIBLE=", "-w"),
+    ),
+    _Library("crc32c", "_crc32c", "PyInit__crc32c", ("src/crc32c/ext/*.c",), ()),
+    _Library("xxhash", "_xxhash", "PyInit__xxhash", ("src/_xxhash.c", "deps/xxhash/xxhash.c"), ("-I@/deps/xxhash",)),
+)
+
+
+def extensions(log: Path) -> list[Extension]:
+    """Every C module that the boot program has built in."""
+    own = PROJECT / "init/_sysc.c"
+    return [
+        *(_library(library, log) for library in _LIBRARIES),
+        *cython_extensions(log),
+        Extension("_sysc", "PyInit__sysc", (own,), _digest([own])),
+    ]
+
+
+def archive(modules: Iterable[Extension], directory: Path, log: Path) -> Path:
+    """``directory/libpoolboot.a`` with one object per module, and ``directory/register.c`` that names them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    modules = sorted(modules)
+    target = directory / "libpoolboot.a"
+    target.unlink(missing_ok=True)
+    run(["ar", "rcsD", target, *(_object(module, log) for module in modules)], log=log, hint=_COMPILER_HINT)
+    (directory / "register.c").write_text(_registration(modules))
+    return target
+
+
+def build_in_place(log: Path) -> list[Path]:
+    """Compile ``fsdrivers/native`` beside its sources, for uses without the boot program.
+
+    Python prefers ``lzo.cpython-*.so`` to ``lzo.py``.  A library that is newer than its source stays as it is.
+    """
+    done = []
+    for module in cython_extensions(log):
+        stem = module.name.rpartition(".")[2]
+        target = (
+            PROJECT
+            / module.name.rpartition(".")[0].replace(".", "/")
+            / (stem + str(sysconfig.get_config_var("EXT_SUFFIX")))
+        )
+        made = cache.entry("shared", f"{stem}-{_object_key(module)}", lambda work, one=module: _link(one, work, log))
+        library = made / "module.so"
+        if not target.exists() or target.read_bytes() != library.read_bytes():
+            # A new inode: a running program may have the old one mapped.
+            fresh = target.with_suffix(".new")
+            shutil.copyfile(library, fresh)
+            fresh.rename(target)
+        done.append(target)
+    return done
+
+
+def cython_extensions(log: Path) -> list[Extension]:
+    """The modules of ``fsdrivers/native`` that begin with a line of Cython directives, translated to C."""
+    found = []
+    for source in sorted((PROJECT / NATIVE_PACKAGE.replace(".", "/")).glob("*.py")):
+        if not source.read_bytes().startswith(b"# cython:"):
+            continue
+        identity = cache.key(_digest([source]), importlib.metadata.version("cython"))
+        made = cache.entry(
+            "cython", f"{source.stem}-{identity}", lambda work, one=source: _translate(one, work / f"{one.stem}.c", log)
+        )
+        found.append(
+            Extension(
+                f"{NATIVE_PACKAGE}.{source.stem}",
+                f"PyInit_{source.stem}",
+                (made / f"{source.stem}.c",),
+                identity,
+                ("-O3", "-w"),
+            )
+        )
+    return found
+
+
+def _translate(source: Path, target: Path, log: Path) -> None:
+    relative = source.relative_to(PROJECT)  # the path gets into the C file: the same one for everybody
+    module = ".".join(relative.with_suffix("").parts)
+    command = [sys.executable, "-m", "cython", "-3", "--module-name", module, str(relative), "-o", str(target)]
+    run(command, cwd=PROJECT, log=log, hint="set up the virtual environment with the extra [build]")
+
+
+def _library(library: _Library, log: Path) -> Extension:
+    try:
+        version = importlib.metadata.version(library.package)
+    except importlib.metadata.PackageNotFoundError:
+        raise BuildError(f"{library.package} is not installed", "set up the virtual environment") from None
+    tree = cache.entry(
+        "sdist", f"{library.package}-{version}", lambda work: _fetch(library.package, version, work, log)
+    )
+    sources = [path for pattern in library.sources for path in sorted(tree.glob(pattern))]
+    if not sources:
+        raise BuildError(f"{library.package} {version} has no {library.sources[0]} in its source distribution")
+    flags = tuple(flag.replace("@", str(tree)) for flag in library.flags)
+    return Extension(library.name, library.init, tuple(sources), f"{library.package}-{version}", flags)
+
+
+def _fetch(package: str, version: str, work: Path, log: Path) -> None:
+    """Unpack the source distribution of one version into ``work``."""
+    wanted = f"{package}=={version}"
+    with step(f"fetching the source of {wanted}"):
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", package, "-d", work, wanted]
+        run(command, log=log, hint="check the network and pip's configuration")
+        found = sorted(work.glob("*.tar.gz"))
+        if len(found) != 1:
+            raise BuildError(f"pip delivered no source distribution of {wanted}")
+        unpack = ["tar", "-xf", found[0], "--strip-components=1", "--no-same-owner", "-C", work]
+        run(unpack, log=log, hint="apt install tar gzip")
+        found[0].unlink()
+
+
+def _object(module: Extension, log: Path) -> Path:
+    """The module as one relocatable object with a single global symbol."""
+    name = f"{module.name}-{_object_key(module)}"
+    return cache.entry("objects", name, lambda work: _compile(module, work, log)) / "module.o"
+
+
+def _compile(module: Extension, work: Path, log: Path) -> None:
+    parts = []
+    for number, source in enumerate(module.sources):
+        part = work / f"{number}.o"
+        rename = f"-D{module.init}={_symbol(module)}"  # libpython has init functions too
+        flags = [*_FLAGS, *module.flags, rename, f"-I{sysconfig.get_path('include')}"]
+        run([_compiler(), *flags, "-c", source, "-o", part], log=log, hint=_COMPILER_HINT)
+        parts.append(part)
+    whole = work / "module.o"
+    run(["ld", "-r", *parts, "-o", whole], log=log, hint=_COMPILER_HINT)
+    run(["objcopy", f"--keep-global-symbol={_symbol(module)}", whole], log=log, hint=_COMPILER_HINT)
+    for part in parts:
+        part.unlink()
+
+
+def _link(module: Extension, work: Path, log: Path) -> None:
+    flags = [*_FLAGS, *module.flags, f"-I{sysconfig.get_path('include')}", "-shared", "-s", "-Wl,--gc-sections"]
+    run([_compiler(), *flags, *module.sources, "-o", work / "module.so"], log=log, hint=_COMPILER_HINT)
+
+
+def _object_key(module: Extension) -> str:
+    flags = [flag.replace(str(cache.root()), "") for flag in (*_FLAGS, *module.flags)]
+    return cache.key(module.identity, flags, compiler_version(), sys.version)
+
+
+def _symbol(module: Extension) -> str:
+    return "PyInit_poolboot_" + re.sub(r"\W", "_", module.name)
+
+
+def _registration(modules: Sequence[Extension]) -> str:
+    """C that adds the modules to CPython's table of built-ins before the interpreter starts."""
+    lines = ["#include <Python.h>"]
+    lines += [f"PyMODINIT_FUNC {_symbol(module)}(void);" for module in modules]
+    lines += ["__attribute__((constructor)) static void poolboot_register(void)", "{"]
+    lines += [f'    PyImport_AppendInittab("{module.name}", {_symbol(module)});' for module in modules]
+    return "\n".join([*lines, "}", ""])
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths)).hexdigest()
+
+
+def _compiler() -> str:
+    return os.environ.get("CC") or "gcc"
+
+
+@memoize
+def compiler_version() -> str:
+    """What the C compiler says of itself: a part of every key."""
+    try:
+        done = subprocess.run([_compiler(), "--version"], capture_output=True, text=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        raise BuildError(f"no working C compiler {_compiler()!r}", _COMPILER_HINT) from None
+    return done.stdout

@@ -1,0 +1,207 @@
+"""The boot program: ``init`` and the drivers compiled by Nuitka into one file.
+
+Static (the default) means one ELF file with CPython, the C library and our C modules inside.  Dynamic means Nuitka's
+standalone directory, for distributions that ship no static libpython; its libraries travel along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+from typing import NamedTuple
+
+from artefacts import cache, elf, native
+from artefacts.steps import BuildError, run, step
+
+PROJECT = native.PROJECT
+_SOURCES = ("init", "fsdrivers")
+
+# Packages that are frozen as bytecode: compiling construct.core to C takes a minute and makes it no faster.
+_BYTECODE = ("construct",)
+
+# Modules that Nuitka finds mentioned and that the program never needs: they are shared libraries, large, or absent
+# from a static libpython, and whoever mentions them copes with ImportError.
+_UNWANTED = (
+    "_bz2",
+    "_contextvars",
+    "_ctypes",
+    "_decimal",
+    "_hashlib",
+    "_json",
+    "_lzma",
+    "_posixsubprocess",
+    "_socket",
+    "_ssl",
+    "_typing",
+    "_uuid",
+    "crc32c",
+    "cython",
+    "lz4",
+    "mmap",
+    "numpy",
+    "readline",
+    "resource",
+    "termios",
+    "xxhash",
+    "zstandard",
+)
+_UNWANTED_STATIC = ("ctypes",)
+
+
+class Program(NamedTuple):
+    """A built boot program."""
+
+    binary: Path
+    """The file that the kernel executes."""
+    libraries: tuple[Path, ...]
+    """Shared objects that lie beside it; none for a static program."""
+
+
+def build(output: Path, *, static: bool = True) -> Program:
+    """Compile ``init`` into ``output/init`` (static) or ``output/init.dist/`` (dynamic).
+
+    Does nothing when the sources and tools are those of the last build.  Raises BuildError.
+    """
+    _check_interpreter(static)
+    log = output / "logs" / "program.log"
+    key = output / ("init.key" if static else "init-dynamic.key")
+    identity = _identity(static)
+    program = _existing(output, static)
+    if program is not None and key.exists() and key.read_text() == identity:
+        print(f"build: {_label(program)} is up to date", flush=True)
+        return program
+    key.unlink(missing_ok=True)
+    with step(f"compiling the C modules of the {'static' if static else 'dynamic'} program", log):
+        work = output / "native"
+        extensions = native.extensions(log)
+        native.archive(extensions, work, log)
+    with step("compiling the program with Nuitka", output / "logs" / "nuitka.log"):
+        dist = _nuitka(output, work, [one.name for one in extensions], static)
+        program = _install(dist, output, static)
+    if static:
+        elf.check_static(program.binary)
+    key.write_text(identity)
+    return program
+
+
+def _existing(output: Path, static: bool) -> Program | None:
+    if static:
+        return Program(output / "init", ()) if (output / "init").is_file() else None
+    dist = output / "init.dist"
+    if not (dist / "init").is_file():
+        return None
+    return Program(dist / "init", tuple(sorted(path for path in dist.rglob("*.so*") if path.is_file())))
+
+
+def _check_interpreter(static: bool) -> None:
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        raise BuildError("the headers of Python are missing", f"apt install libpython{version}-dev")
+    if not static:
+        return
+    name = f"libpython{version}.a"
+    places = [sysconfig.get_config_var("LIBPL"), sysconfig.get_config_var("LIBDIR")]
+    if not any(place and Path(place, name).exists() for place in places):
+        raise BuildError(
+            f"{sys.executable} has no static {name}",
+            f"apt install libpython{version}-dev; or build with --dynamic where the distribution ships none",
+        )
+    if "_struct" not in sys.builtin_module_names or "zlib" not in sys.builtin_module_names:
+        raise BuildError(
+            f"{name} of {sys.executable} does not contain the standard library's C modules",
+            "use the distribution's own /usr/bin/python3 for the virtual environment, or build with --dynamic",
+        )
+
+
+def _nuitka(output: Path, work: Path, builtins: list[str], static: bool) -> Path:
+    """Run Nuitka; the directory it leaves."""
+    config = work / "plugin.json"
+    config.write_text(
+        json.dumps(
+            {
+                "builtins": builtins,
+                "bytecode": _BYTECODE,
+                "directory": str(work.resolve()),
+                "dotted": any("." in name for name in builtins) and sys.version_info < (3, 12),
+            }
+        )
+    )
+    folder = output / ("nuitka" if static else "nuitka-dynamic")
+    unwanted = [*_UNWANTED, *(_UNWANTED_STATIC if static else ()), *builtins]
+    sections = "-ffunction-sections -fdata-sections"
+    run(
+        [
+            *[sys.executable, "-m", "nuitka", "--mode=standalone", "--deployment", "--lto=no", "--quiet"],
+            *[f"--static-libpython={'yes' if static else 'no'}", f"--user-plugin={_plugin()}"],
+            "--python-flag=-m,no_docstrings,no_asserts,no_site,isolated",
+            f"--nofollow-import-to={','.join(unwanted)}",
+            *["--include-module=inspect", "--assume-yes-for-downloads", f"--jobs={os.cpu_count() or 1}"],
+            *[f"--output-dir={folder}", "--output-filename=init", f"--report={output}/logs/nuitka-report.xml"],
+            "init",
+        ],
+        log=output / "logs" / "nuitka.log",
+        cwd=PROJECT,
+        env={
+            "POOLBOOT_PLUGIN": str(config.resolve()),
+            "PYTHONPATH": "",
+            "PYTHONHASHSEED": "0",
+            "CFLAGS": sections,
+            "LDFLAGS": f"{'-static ' if static else ''}-Wl,--gc-sections -Wl,-z,noexecstack",
+        },
+        hint="apt install gcc libc6-dev libexpat1-dev zlib1g-dev patchelf binutils file",
+    )
+    return folder / "init.dist"
+
+
+def _plugin() -> Path:
+    return Path(__file__).with_name("nuitka_plugin.py")
+
+
+def _install(dist: Path, output: Path, static: bool) -> Program:
+    if not (dist / "init").is_file():
+        raise BuildError(f"Nuitka left no {dist / 'init'}", "see build/logs/nuitka.log")
+    log = output / "logs" / "nuitka.log"
+    libraries = sorted(path for path in dist.rglob("*.so*") if path.is_file())
+    if static:
+        if libraries:
+            names = ", ".join(path.name for path in libraries)
+            raise BuildError(f"the program would load {names}", "add the module to _UNWANTED in artefacts/program.py")
+        shutil.copyfile(dist / "init", output / "init.new")
+        run(["strip", output / "init.new"], log=log, hint="apt install binutils")
+        (output / "init.new").chmod(0o755)
+        (output / "init.new").rename(output / "init")
+    else:
+        target = output / "init.dist"
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(dist, target)
+        run(["strip", target / "init", *(target / path.relative_to(dist) for path in libraries)], log=log)
+    made = _existing(output, static)
+    assert made is not None
+    return made
+
+
+def _identity(static: bool) -> str:
+    """A hash of everything that goes into the program."""
+    digest = hashlib.sha256()
+    files = [path for top in _SOURCES for kind in ("*.py", "*.c") for path in (PROJECT / top).rglob(kind)]
+    for path in sorted([*files, *Path(__file__).parent.glob("*.py")]):
+        digest.update(f"{path.relative_to(PROJECT)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    versions = {
+        name: importlib.metadata.version(name)
+        for name in ("nuitka", "cython", "construct", "zstandard", "crc32c", "xxhash")
+    }
+    return cache.key(digest.hexdigest(), versions, sys.version, platform.libc_ver(), native.compiler_version(), static)
+
+
+def _label(program: Program) -> str:
+    try:
+        return str(program.binary.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(program.binary)

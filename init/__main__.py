@@ -48,7 +48,7 @@ class Machine:
         self.config = _config.read(_config.own())
         self.console.verbose = self.config.debug
         _console.quiet_kernel(self.config.parameters)
-        self.console.say(report.versions())
+        self.console.say(report.versions().removeprefix("poolboot "))
         for problem in (*problems, *self.config.warnings):
             self.console.say(f"warning: {problem}")
         power.ignore_ctrl_alt_del()

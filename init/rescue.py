@@ -157,7 +157,8 @@ class Rescue:
     def _dmesg(self, rest: str) -> None:
         count = int(rest) if rest.isdecimal() else DMESG_LINES
         for line in syscalls.kernel_log().decode("utf-8", "replace").splitlines()[-count:]:
-            self._console.write(line)
+            # "<6>[ 1.2] text": the level is for programs.
+            self._console.write(line.partition(">")[2] if line.startswith("<") else line)
 
     def _help(self, _: str) -> None:
         self._console.write(HELP)

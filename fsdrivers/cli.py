@@ -73,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("-r", "-R", dest="recursive", action="store_true")
     sub.add_argument("path")
     sub.add_argument("dest")
+    sub = command("mount", _mount, "show a tree in a directory, read-only, until it is unmounted or Ctrl-C")
+    sub.add_argument("directory")
     sub = command("tar", _tar, "write a directory as a tar archive to standard output")
     sub.add_argument("path", nargs="?", default="/")
     sub = command("walk", _walk, "print every object below a path, one a line")
@@ -260,6 +262,15 @@ def _cp(options: argparse.Namespace) -> int:
     complete = copyout.copy(filesystem, options.path, options.dest, options.recursive, _warn)
     _report(filesystem)
     return OK if complete else FAILED
+
+
+def _mount(options: argparse.Namespace) -> int:
+    from fsdrivers.fuse import desk
+
+    filesystem = _filesystem(options)
+    desk.serve_at(filesystem, options.directory, _warn)
+    _report(filesystem)
+    return OK
 
 
 def _tar(options: argparse.Namespace) -> int:

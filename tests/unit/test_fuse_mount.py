@@ -5,6 +5,7 @@ Needs /dev/fuse and the right to mount; a machine without them cannot run the de
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -106,10 +107,14 @@ def test_damage(mounted: tuple[Path, subprocess.Popen[str]]) -> None:
 
 def test_a_signal_unmounts_while_somebody_looks(mounted: tuple[Path, subprocess.Popen[str]]) -> None:
     root, process = mounted
-    with open(root / "big", "rb"):
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+    fd = os.open(root / "big", os.O_RDONLY)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0
     assert not os.path.ismount(root)
+    with pytest.raises(OSError, match="not connected"):
+        os.pread(fd, 1, 0)
+    with contextlib.suppress(OSError):
+        os.close(fd)
 
 
 def test_umount_ends_the_server(mounted: tuple[Path, subprocess.Popen[str]]) -> None:

@@ -12,6 +12,7 @@ packages="python3 python3-dev python3-venv gcc libc6-dev libexpat1-dev zlib1g-de
     qemu-system-x86 mmdebstrap uidmap debian-archive-keyring zstd xz-utils"
 
 log=build/setup.log
+log_started=
 
 say() { echo "setup: $*"; }
 die() { echo "setup: error: $*" >&2; exit 1; }
@@ -31,7 +32,11 @@ step() {
     shift
     say "$what (log: $log) ..."
     start=$(date +%s)
-    mkdir -p build
+    if [ -z "$log_started" ]; then
+        mkdir -p build
+        : >"$log"
+        log_started=yes
+    fi
     echo "$ $*" >>"$log"
     "$@" >>"$log" 2>&1 </dev/null &
     pid=$!
@@ -94,7 +99,6 @@ make_venv() {
 }
 
 command -v dpkg-query >/dev/null || die "this is not a Debian or a relative of it: install what CONTRIBUTING.md lists"
-[ "${1:-}" = --check ] || { mkdir -p build; : >"$log"; }
 install_packages "${1:-}"
 if [ "${1:-}" = --check ]; then
     say "all Debian packages are there"

@@ -67,10 +67,3 @@ def lookup(tree: Tree, number: int, wanted: bytes, name: str) -> Entry | None:
         if entry.name == wanted:
             return entry
     return None
-
-
-def check_name(name: bytes, where: str, inode: int) -> bytes:
-    """``name`` if it can be a file name; raises Corrupt for "." , ".." and names with "/" or NUL."""
-    if name in (b".", b"..") or b"/" in name or b"\0" in name:
-        raise Corrupt(where, f"directory inode {inode} (impossible name)", inode, None, name)
-    return name

@@ -63,8 +63,8 @@ class BtrfsFilesystem(Filesystem):
         if node.stub:
             return
         for entry in directory.entries(self._tree(node), node.inode, self._name):
-            name = os.fsdecode(directory.check_name(entry.name, self._name, node.inode))
-            yield DirEntry(name, directory.TYPES.get(entry.type, "unknown"), self._target(node, entry))
+            kind = directory.TYPES.get(entry.type, "unknown")
+            yield DirEntry(os.fsdecode(entry.name), kind, self._target(node, entry))
 
     def link_target(self, node: fs.Node) -> str:
         size = self.stat(node).size

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 try:
     import cython
-except (ImportError, AttributeError):  # not compiled: no Cython at all, or one that has no C functions to offer
+except ImportError:  # not compiled
     from fsdrivers.native import shim as cython
 
 COMPILED: bool = cython.compiled

@@ -9,7 +9,8 @@ cd "$(dirname "$0")"
 
 # What each is for: CONTRIBUTING.md and docs/dependencies.md.
 packages="python3 python3-dev python3-venv gcc libc6-dev libexpat1-dev zlib1g-dev patchelf binutils file make
-    qemu-system-x86 mmdebstrap uidmap debian-archive-keyring zstd xz-utils"
+    qemu-system-x86 mmdebstrap uidmap debian-archive-keyring zstd xz-utils
+    bc bison flex libelf-dev libssl-dev mtools fdisk xorriso sbsigntool ovmf"
 
 log=build/setup.log
 log_started=

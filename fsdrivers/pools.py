@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from fsdrivers import btrfs
+from fsdrivers import btrfs, zfs
 from fsdrivers.block import BlockDevice
 from fsdrivers.errors import FsError
 from fsdrivers.partitions import partitions
 from fsdrivers.pool import Driver, Member, Pool
 
-DRIVERS: tuple[Driver, ...] = (btrfs,)
+DRIVERS: tuple[Driver, ...] = (btrfs, zfs)
 
 
 def probe(device: BlockDevice) -> Member | None:

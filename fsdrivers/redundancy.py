@@ -15,11 +15,15 @@ class Attempt(NamedTuple):
 
     ``device`` is the name of the device whose copy this is (for a reconstruction: of the devices that it does
     without), ``offset`` its byte offset there, and ``fetch`` does the work.
+
+    ``suspects`` is for layouts where one attempt reads several devices (RAID-Z), so that its failure says nothing
+    about any single one of them: not None, it names the devices that turn out damaged if this attempt succeeds.
     """
 
     device: str
     offset: int
     fetch: Callable[[], bytes]
+    suspects: tuple[str, ...] | None = None
 
 
 class Health:
@@ -62,21 +66,24 @@ def read(
     (nothing to try: every copy is on a missing device).  Damage is counted only when something good was found
     behind it, so that ``health`` speaks of healing.
     """
-    failures: list[tuple[str, FsError]] = []
+    failures: list[tuple[Attempt, FsError]] = []
     for number, attempt in enumerate(attempts):
         if number >= MAX_ATTEMPTS:
             break
         try:
             data = attempt.fetch()
         except (ReadError, Corrupt) as error:
-            failures.append((attempt.device, error))
+            failures.append((attempt, error))
             continue
         wrong = verify(data, attempt)
         if wrong is None:
-            for device, failure in failures:
-                health.damaged(device, failure)
+            for failed, failure in failures:
+                if failed.suspects is None:
+                    health.damaged(failed.device, failure)
+            for device in attempt.suspects or ():
+                health.damaged(device, failures[0][1] if failures else Corrupt(device, "copy", attempt.offset))
             return data
-        failures.append((attempt.device, wrong))
+        failures.append((attempt, wrong))
     raise _worst(failures) if failures else lost()
 
 
@@ -84,7 +91,7 @@ def _copies(count: int) -> str:
     return "copy" if count == 1 else "copies"
 
 
-def _worst(failures: list[tuple[str, FsError]]) -> FsError:
+def _worst(failures: list[tuple[Attempt, FsError]]) -> FsError:
     """The failure that tells most: a checksum mismatch before an unreadable device."""
     for _, error in failures:
         if isinstance(error, Corrupt):

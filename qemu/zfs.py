@@ -1,4 +1,4 @@
-"""The workshop with OpenZFS in it: the real zpool, zfs and kernel modules make the pools that the driver is tested with.
+"""The workshop with OpenZFS in it: the real zpool, zfs and kernel modules make the pools for the driver's tests.
 
 Debian ships ZFS as source (contrib): the modules are compiled once per suite, by Debian's own DKMS package inside a
 throw-away root of mmdebstrap (user namespaces, no root rights), which takes 5 to 15 minutes, and are cached
@@ -16,7 +16,7 @@ from artefacts.steps import run, step
 from qemu.workshop import Recipe
 
 COMPONENTS = ("main", "contrib")
-PACKAGES = ("zfsutils-linux", "kmod", "xz-utils", "attr", "acl", "parted", "gawk", "perl-base")
+PACKAGES = ("zfsutils-linux", "kmod", "xz-utils", "attr", "acl", "fdisk")
 BUILD_PACKAGES = ("linux-image-cloud-amd64", "linux-headers-cloud-amd64", "zfs-dkms")
 
 
@@ -79,15 +79,30 @@ def recipe(
     )
 
 
-# udev does not run in the guest: zpool waits for links that never come unless the disks are given as they are, and
-# an import has to be told where to look.
+# udev does not run in the guest: zpool would wait for partitions that it makes on whole disks itself, and an import
+# has to be told where to look.
 _PRELUDE = r"""
 export ZPOOL_IMPORT_PATH=/dev ZFS_MODULE_LOADING=no
+zpart() {  # give every disk the two partitions that zpool gives to whole disks; DISK becomes the first ones
+    local disk number size
+    for number in ${!DISK[@]}; do
+        disk=${DISK[$number]}
+        size=$((($(blockdev --getsz $disk) - 2048 - 16384 - 33) / 2048 * 2048))
+        sfdisk -q $disk <<END
+label: gpt
+1: start=2048, size=$size, type=6A898CC3-1DD2-11B2-99A6-080020736631
+9: size=16384, type=6A945A3B-1DD2-11B2-99A6-080020736631
+END
+        DISK[$number]=${disk}1
+    done
+}
 zmanifest() {  # zmanifest DATASET[@SNAPSHOT] DIR: the real driver's view of one tree
-    mkdir -p /out/manifests
-    manifest "$2" "tmp"
+    local name part
     name=$(printf %s "$1" | tr / +)
-    mv /out/tmp.find "/out/manifests/$name.find"
-    mv /out/tmp.sha256 "/out/manifests/$name.sha256"
+    mkdir -p /out/manifests
+    manifest "$2" current
+    for part in /out/current.*; do
+        mv "$part" "/out/manifests/$name.${part##*.}"
+    done
 }
 """

@@ -1,0 +1,170 @@
+"""A dataset or snapshot as a Filesystem.
+
+Sources: include/sys/zfs_znode.h, module/zfs/zfs_vfsops.c:zfsvfs_init, module/os/linux/zfs/zfs_vnops_os.c:zfs_readdir,
+module/os/linux/zfs/zpl_xattr.c; OpenZFS 2.3.4.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Iterator
+from typing import cast
+
+from fsdrivers import filesystem
+from fsdrivers.errors import Corrupt, NotThisFs, Unsupported
+from fsdrivers.filesystem import MAX_PATH, DirEntry, Piece, Stat
+from fsdrivers.redundancy import Health
+from fsdrivers.zfs import layout, nvlist, sa
+from fsdrivers.zfs.dmu import Objset
+from fsdrivers.zfs.zap import Value, Zap
+
+MAX_XATTR = 1 << 20  # bytes of one extended attribute that are read; Linux allows 64 KiB
+_KEPT = 8192  # decoded attributes that are kept
+
+# Directory entries carry the type as in d_type (include/uapi: DT_*).
+_TYPES = {1: "fifo", 2: "char", 4: "directory", 6: "block", 8: "file", 10: "symlink", 12: "socket"}
+
+
+class ZfsFilesystem(filesystem.Filesystem):
+    """One tree; nodes are object numbers."""
+
+    kind = "zfs"
+
+    def __init__(self, objset: Objset, label: str, uuid: str, root_name: str, health: Health) -> None:
+        """``label`` is the pool's name and ``uuid`` its guid.  Raises NotThisFs for volumes, Corrupt, Unsupported."""
+        self.label, self.uuid, self.root_name, self.health = label, uuid, root_name, health
+        self._objset = objset
+        if objset.type != layout.OST_ZFS:
+            raise NotThisFs(f"{root_name} is no file system")
+        master = Zap(objset.dnode(layout.MASTER_NODE))
+        self.version = master.number("VERSION") or 0
+        if not 1 <= self.version <= layout.ZPL_VERSION_MAX:
+            raise Unsupported(f"file system version {self.version}", f"of {root_name}")
+        root = master.number("ROOT")
+        if not root:
+            raise Corrupt(label, f"{root_name}: master node without ROOT", 0)
+        self._root = root
+        attributes = master.number("SA_ATTRS")
+        self._registry = sa.Registry(objset, attributes) if attributes else None
+        # zfs.h:zfs_case_t 0 sensitive, 1 insensitive, 2 mixed (which Linux treats as sensitive)
+        self.insensitive = master.number("casesensitivity") == 1
+        self.normalization = master.number("normalization") or 0
+        self._attributes: dict[int, sa.Attributes] = {}
+        self._directories: dict[int, Zap] = {}
+
+    def root(self) -> Hashable:
+        return self._root
+
+    def stat(self, node: Hashable) -> Stat:
+        number = cast(int, node)
+        own = self.attributes(number)
+        seconds = 1_000_000_000
+        return Stat(
+            own.mode & 0xFFFF, own.uid & 0xFFFFFFFF, own.gid & 0xFFFFFFFF, own.size, own.links, number,
+            own.mtime[0] * seconds + own.mtime[1], own.atime[0] * seconds + own.atime[1],
+            own.ctime[0] * seconds + own.ctime[1], _device_number(own),
+        )  # fmt: skip
+
+    def attributes(self, number: int) -> sa.Attributes:
+        """All that the object's bonus and spill block say."""
+        found = self._attributes.get(number)
+        if found is None:
+            found = sa.read(self._objset.dnode(number), self._registry)
+            if len(self._attributes) >= _KEPT:
+                self._attributes.clear()
+            self._attributes[number] = found
+        return found
+
+    def lookup(self, directory: Hashable, name: str) -> Hashable | None:
+        zap = self._directory(cast(int, directory))
+        value = zap.get(os.fsencode(name))
+        if value is None and (self.insensitive or self.normalization):
+            value = self._alike(zap, name)
+        return self._object(zap, value) if value else None
+
+    def entries(self, directory: Hashable) -> Iterator[DirEntry]:
+        zap = self._directory(cast(int, directory))
+        for name, value in zap.items():
+            if value:
+                kind = _TYPES.get(value[0] >> 60, "unknown")
+                yield DirEntry(os.fsdecode(name), kind, self._object(zap, value))
+
+    def link_target(self, node: Hashable) -> str:
+        number = cast(int, node)
+        own = self.attributes(number)
+        if own.symlink is not None:
+            return os.fsdecode(own.symlink[: own.size])
+        dnode = self._objset.dnode(number)
+        if own.size > MAX_PATH:
+            raise dnode.corrupt("length of symlink", 0, own.size)
+        return os.fsdecode(dnode.whole(own.size))
+
+    def pieces(self, node: Hashable, offset: int, length: int) -> Iterator[Piece]:
+        number = cast(int, node)
+        end = min(offset + length, self.attributes(number).size)
+        if offset < end:
+            yield from self._objset.dnode(number).pieces(offset, end - offset)
+
+    def xattrs(self, node: Hashable) -> dict[str, bytes]:
+        number = cast(int, node)
+        own = self.attributes(number)
+        found: dict[str, bytes] = {}
+        if own.xattr:
+            for entry in self.entries(own.xattr):
+                target = cast(int, entry.node)
+                size = self.attributes(target).size
+                if size > MAX_XATTR:
+                    raise Corrupt(self.label, f"{self.root_name}: size of extended attribute {entry.name}", 0, got=size)
+                found[entry.name] = self._objset.dnode(target).whole(size)
+        if own.dxattr:
+            try:
+                packed = nvlist.parse(own.dxattr)
+            except nvlist.NvError as error:
+                raise Corrupt(
+                    self.label, f"{self.root_name}: object {number}: extended attributes ({error})", 0
+                ) from error
+            found.update((name, value) for name, value in packed.items() if isinstance(value, bytes))
+        return {_linux_name(name): value for name, value in found.items()}
+
+    def _directory(self, number: int) -> Zap:
+        zap = self._directories.get(number)
+        if zap is None:
+            zap = Zap(self._objset.dnode(number, layout.OT_DIRECTORY))
+            if len(self._directories) >= 512:
+                self._directories.clear()
+            self._directories[number] = zap
+        return zap
+
+    def _object(self, zap: Zap, value: Value) -> int:
+        number = value[0] & layout.DIRENT_OBJECT
+        if not number:
+            raise zap.dnode.corrupt("directory entry", 0, value[0])
+        return number
+
+    def _alike(self, zap: Zap, name: str) -> Value | None:
+        """The entry that a dataset which ignores case or Unicode forms takes for ``name``."""
+        wanted = _folded(name, self.insensitive, self.normalization)
+        for key, value in zap.items():
+            if _folded(os.fsdecode(key), self.insensitive, self.normalization) == wanted:
+                return value
+        return None
+
+
+def _folded(name: str, insensitive: bool, normalization: int) -> str:
+    if normalization and not name.isascii():
+        from unicodedata import normalize  # large, and needed for names outside of ASCII on such datasets alone
+
+        name = normalize("NFKD", name)
+    return name.upper() if insensitive else name
+
+
+def _device_number(own: sa.Attributes) -> tuple[int, int]:
+    """Major and minor of a device node (module/os/linux/zfs/zfs_vnops_os.c:zfs_cmpldev, 32 bits each)."""
+    if own.mode & 0o170000 not in (0o020000, 0o060000):
+        return 0, 0
+    return own.rdev >> 32, own.rdev & 0xFFFFFFFF
+
+
+def _linux_name(name: str) -> str:
+    """The name that Linux shows: attributes of other systems have no namespace (zpl_xattr.c:xattr_compat)."""
+    return name if name.partition(".")[0] in ("user", "security", "system", "trusted") else f"user.{name}"

@@ -1,0 +1,259 @@
+"""A ZFS pool: its members and slots from the labels alone, its datasets once it has been opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fsdrivers import pool
+from fsdrivers.block import BlockDevice
+from fsdrivers.errors import Corrupt, FsError, Locked, MissingDevices, NotFound
+from fsdrivers.filesystem import DIRECTORY
+from fsdrivers.partitions import partitions
+from fsdrivers.pool import Member, Root, Slot
+from fsdrivers.redundancy import Health
+from fsdrivers.zfs import label as labels
+from fsdrivers.zfs import layout, tree
+from fsdrivers.zfs.dmu import Objset
+from fsdrivers.zfs.dsl import Dataset, Directory
+from fsdrivers.zfs.filesystem import ZfsFilesystem
+from fsdrivers.zfs.label import Label
+from fsdrivers.zfs.nvlist import NvList
+from fsdrivers.zfs.spa import Spa
+
+KIND = "zfs"
+
+_SECOND = 1_000_000_000
+
+
+def probe(device: BlockDevice) -> Member | None:
+    """The membership that ``device``'s labels claim, or None.
+
+    Spares and cache devices carry labels that name no pool: they hold nothing that a reader wants, so None too.
+    Raises Corrupt when a label is there, but none is whole.
+    """
+    label = labels.read(device)
+    if label is None or label.state in (labels.SPARE, labels.L2CACHE):
+        return None
+    if 0 not in label.valid and _partitioned(device):
+        # A pool on the bare disk, long gone: its back labels survived the partition table that replaced it.
+        return None
+    return Member(device, KIND, str(label.pool_guid), label)
+
+
+def _partitioned(device: BlockDevice) -> bool:
+    try:
+        return bool(partitions(device))
+    except FsError:
+        return False
+
+
+class ZfsPool(pool.Pool):
+    """A pool assembled from labels.  Nothing but labels is read before roots() or open()."""
+
+    kind = KIND
+
+    def __init__(self, members: list[Member]) -> None:
+        """``members`` all carry the same pool guid."""
+        found = [(member.device, _label(member)) for member in members]
+        # The newest label knows the pool's name; the name of the device breaks ties the same way on every run.
+        found.sort(key=lambda one: (-one[1].txg, one[0].name))
+        self._newest = found[0][1]
+        self.name = self._newest.pool_name
+        self.uuid = str(self._newest.pool_guid)
+        self.health = Health()
+        self.label = self._newest
+        self._used, doubles = _one_each(found)
+        self.slots = tuple(_slots(self._used, doubles, self._newest.config))
+        self._spa: Spa | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know before booting from it: exported, destroyed, or last used by another host."""
+        newest = self._newest
+        said = []
+        if newest.state == labels.DESTROYED:
+            said.append(f"pool {self.name} was destroyed")
+        if newest.state == labels.EXPORTED:
+            said.append(f"pool {self.name} was exported")
+        elif newest.hostid:
+            said.append(f"pool {self.name} was last used by {newest.hostname or 'a host'} (hostid {newest.hostid:08x})")
+        return said
+
+    @property
+    def hostid(self) -> int:
+        """The host that last imported the pool: what ``spl.spl_hostid=`` has to be for it to be imported again."""
+        return self._newest.hostid
+
+    def spa(self) -> Spa:
+        """The open pool.  Raises MissingDevices, Unsupported, Corrupt."""
+        if self._spa is None:
+            self._require_tops()
+            self._spa = Spa(self.name, self._used, self.health)
+        return self._spa
+
+    def roots(self) -> list[Root]:
+        """File systems and snapshots; the default first, then in the order of the tree."""
+        spa = self.spa()
+        default = self._default(spa)
+        datasets = list(self._datasets(spa))
+        snapshots = {dataset.number: dataset.name for dataset in datasets if dataset.snapshot}
+        found = []
+        for dataset in datasets:
+            directory = dataset.directory
+            # What is no clone has the pool's own empty snapshot for its origin.
+            parent = snapshots.get(directory.origin) or (directory.parent.name if directory.parent else "")
+            found.append(
+                Root(
+                    dataset.name, dataset.number, str(dataset.guid), dataset.name == default, bool(dataset.snapshot),
+                    dataset.created * _SECOND, directory.name if dataset.snapshot else parent, dataset.pointer.birth,
+                )
+            )  # fmt: skip
+        return sorted(found, key=lambda root: not root.default)
+
+    def open(self, root: str | None = None) -> ZfsFilesystem:
+        spa = self.spa()
+        if root is None:
+            root = self._default(spa)
+            if root is None:
+                raise NotFound(f"{self.name}: a file system to start with")
+        dataset = find(spa.root, root)
+        if dataset is None:
+            raise NotFound(root)
+        _require_key(dataset)
+        return self._filesystem(dataset, dataset.objset())
+
+    def _filesystem(self, dataset: Dataset, objset: Objset) -> ZfsFilesystem:
+        return ZfsFilesystem(objset, self.name, self.uuid, dataset.name, self.health)
+
+    def _datasets(self, spa: Spa) -> Iterator[Dataset]:
+        """All file systems with their snapshots; volumes are left out."""
+        for directory in spa.root.walk():
+            dataset = directory.dataset()
+            if dataset is None or dataset.pointer.hole or dataset.flags & layout.DS_INCONSISTENT:
+                continue
+            if dataset.objset().type == layout.OST_ZFS:
+                yield dataset
+                yield from dataset.snapshots()
+
+    def _default(self, spa: Spa) -> str | None:
+        """The pool's bootfs; else the only file system that looks like a root; else the root dataset."""
+        bootfs = spa.property("bootfs")
+        systems = [dataset for dataset in self._datasets(spa) if not dataset.snapshot]
+        for dataset in systems:
+            if dataset.number == bootfs:
+                return dataset.name
+        alike = [dataset.name for dataset in systems if self._looks_like_root(dataset)]
+        if len(alike) == 1:
+            return alike[0]
+        return systems[0].name if systems else None
+
+    def _looks_like_root(self, dataset: Dataset) -> bool:
+        try:
+            _require_key(dataset)
+            names = {
+                entry.name for entry in self._filesystem(dataset, dataset.objset()).listdir("/") if
+                entry.type in (DIRECTORY, "symlink")
+            }  # fmt: skip
+        except FsError:
+            return False
+        return {"etc", "usr"} <= names
+
+    def _require_tops(self) -> None:
+        """Name what is missing when the labels alone show that the pool cannot be read."""
+        config = self._newest.config
+        wanted = tree.number(config, "vdev_children", 1)
+        holes = _holes(config)
+        known = {tree.number(label.tree, "id") for _, label in self._used}
+        missing = [
+            f"vdev {number}" for number in range(min(wanted, 4096)) if number not in known and number not in holes
+        ]
+        if missing and len(missing) == wanted - len(holes):
+            raise MissingDevices(self.name, [device.name for device, _ in self._used], missing)
+
+
+def assemble(members: list[Member]) -> ZfsPool:
+    """One pool from all members with the same guid."""
+    return ZfsPool(members)
+
+
+def find(root: Directory, name: str) -> Dataset | None:
+    """The dataset or snapshot called ``name`` (from the pool's name down), None when there is none."""
+    path, _, snapshot = name.partition("@")
+    parts = path.strip("/").split("/")
+    if parts[0] != root.name:
+        return None
+    here = root
+    for part in parts[1:]:
+        below = {child.name.rpartition("/")[2]: child for child in here.children()}
+        if part not in below:
+            return None
+        here = below[part]
+    dataset = here.dataset()
+    if dataset is None or "@" not in name:
+        return dataset
+    return next((one for one in dataset.snapshots() if one.snapshot == snapshot), None)
+
+
+def _require_key(dataset: Dataset) -> None:
+    key_format = dataset.directory.key_format()
+    if key_format is not None:
+        raise Locked(dataset.name, f"encrypted with a key of format {key_format}")
+
+
+def _label(member: Member) -> Label:
+    label = member.label
+    if not isinstance(label, Label):
+        raise Corrupt(member.device.name, "label", layout.LABEL_NVLIST)
+    return label
+
+
+def _one_each(
+    found: list[tuple[BlockDevice, Label]],
+) -> tuple[list[tuple[BlockDevice, Label]], list[tuple[BlockDevice, Label]]]:
+    """The best device for every guid, and the others: clones and second paths to the same disk."""
+    used: dict[int, tuple[BlockDevice, Label]] = {}
+    doubles = []
+    for device, label in found:
+        if label.guid in used:
+            doubles.append((device, label))
+        else:
+            used[label.guid] = (device, label)
+    return list(used.values()), doubles
+
+
+def _holes(config: NvList) -> set[int]:
+    holes = config.get("hole_array", [])
+    return set(holes) if isinstance(holes, list) else set()
+
+
+def _slots(
+    used: list[tuple[BlockDevice, Label]], doubles: list[tuple[BlockDevice, Label]], config: NvList
+) -> Iterator[Slot]:
+    """The places for devices that the labels know of, in the order of the vdev tree."""
+    devices = {label.guid: device.name for device, label in used}
+    tops: dict[int, tuple[int, NvList]] = {}
+    for _, label in used:
+        number = tree.number(label.tree, "id")
+        if number not in tops or tops[number][0] < label.txg:
+            tops[number] = (label.txg, label.tree)
+    index = 0
+    known: set[int] = set()
+    wanted = min(tree.number(config, "vdev_children", 1), 4096)
+    for top in sorted({*tops, *range(wanted)} - _holes(config)):
+        if top not in tops:
+            yield Slot(index, "", None, "missing")
+            index += 1
+            continue
+        for leaf in tree.leaves(tops[top][1]):
+            guid = tree.number(leaf, "guid")
+            known.add(guid)
+            yield Slot(index, str(guid), devices.get(guid), "online" if guid in devices else "missing")
+            index += 1
+    for device, label in used:
+        if label.guid not in known:
+            # Detached or replaced since: its own label is the last to remember it.
+            yield Slot(index, str(label.guid), device.name, "stale")
+            index += 1
+    for device, label in doubles:
+        yield Slot(index, str(label.guid), device.name, "duplicate")
+        index += 1

@@ -1,0 +1,182 @@
+"""Reading RAID-Z: the data columns as they are, else rebuilt from parity without whatever is missing or lies.
+
+Source: module/zfs/vdev_raidz.c:vdev_raidz_io_done, vdev_raidz_combrec, raidz_reconstruct; OpenZFS 2.3.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+from fsdrivers import parity
+from fsdrivers.errors import ReadError
+from fsdrivers.redundancy import Attempt
+from fsdrivers.zfs import raidz
+from fsdrivers.zfs.raidz import Column, Row
+from fsdrivers.zfs.vdevs import Leaf, Vdev
+
+
+class RaidZ(Vdev):
+    """A RAID-Z group.
+
+    ``widths`` are the expansions that it has been through, as (txg, width from then on) in order; ``moved`` is the
+    progress in bytes of one that has not ended, ``scratch`` whether what has moved is still in the scratch area.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        children: Sequence[Vdev],
+        nparity: int,
+        ashift: int,
+        widths: Sequence[tuple[int, int]] = (),
+        moved: int | None = None,
+        scratch: bool = False,
+    ) -> None:
+        self.name, self.children, self.nparity, self.ashift = name, children, nparity, ashift
+        self.widths, self.moved, self.scratch = widths, moved, scratch
+
+    def width(self, birth: int) -> int:
+        """The number of columns that a block born in txg ``birth`` was laid out for."""
+        original = len(self.children) - len(self.widths) - (self.moved is not None)
+        return next((width for txg, width in reversed(self.widths) if txg <= birth), original)
+
+    def attempts(self, offset: int, size: int, birth: int) -> Iterator[Attempt]:
+        width = self.width(birth)
+        if width == len(self.children):
+            columns = raidz.columns(offset, size, self.ashift, width, self.nparity)
+            rows: tuple[Row, ...] = (Row(columns, ()),)
+        else:
+            rows = raidz.rows(
+                offset, size, self.ashift, len(self.children), width, self.nparity, self.moved, self.scratch
+            )
+        return Stripes(self.name, self.children, self.nparity, rows, offset, size, birth).attempts()
+
+    def leaves(self) -> Iterator[Leaf]:
+        for child in self.children:
+            yield from child.leaves()
+
+
+class Stripes:
+    """The columns of one block, read at most once each."""
+
+    def __init__(
+        self,
+        name: str,
+        children: Sequence[Vdev],
+        nparity: int,
+        rows: tuple[Row, ...],
+        offset: int,
+        size: int,
+        birth: int,
+    ) -> None:
+        self.name, self.children, self.nparity, self.rows = name, children, nparity, rows
+        self.offset, self.size, self.birth = offset, size, birth
+        self._fetched: dict[tuple[Column, int], bytes | None] = {}
+
+    def attempts(self) -> Iterator[Attempt]:
+        used = sorted({column.child for row in self.rows for column in row.columns if column.size})
+        if not self._possible(frozenset()):
+            return
+        yield self._attempt(frozenset(), ())
+        # A child that is being replaced has two devices: the other one may be the good one.
+        for child in used:
+            for choice in range(1, sum(1 for _ in self.children[child].leaves())):
+                yield self._attempt(frozenset(), ((child, choice),))
+        seen = {self._plan(frozenset())}
+        for count in range(1, self.nparity + 1):
+            for distrusted in combinations(used, count):
+                without = frozenset(distrusted)
+                if not self._possible(without):
+                    continue
+                plan = self._plan(without)
+                if plan not in seen:
+                    seen.add(plan)
+                    yield self._attempt(without, ())
+
+    def _attempt(self, without: frozenset[int], choices: tuple[tuple[int, int], ...]) -> Attempt:
+        suspects = tuple(
+            leaf.device.name for child in sorted(without) for leaf in self.children[child].leaves() if leaf.device
+        )
+        name = self.name + (f" without {', '.join(suspects)}" if suspects else "")
+        return Attempt(name, self.offset, lambda: self._assemble(without, dict(choices)), suspects)
+
+    def _bad(self, row: Row, without: frozenset[int], choices: dict[int, int]) -> list[int]:
+        """The indices of the columns of ``row`` that cannot or must not be used."""
+        return [
+            number
+            for number, column in enumerate(row.columns)
+            if column.child in without
+            or (number >= self.nparity and self._fetch(column, choices.get(column.child, 0)) is None)
+        ]
+
+    def _plan(self, without: frozenset[int]) -> tuple[tuple[int, ...], ...]:
+        """What would be rebuilt from what: attempts with the same plan give the same bytes."""
+        plan = []
+        for row in self.rows:
+            bad = self._bad(row, without, {})
+            data = [number for number in bad if number >= self.nparity]
+            plan.append((*data, -1, *self._parities(row, bad, len(data))))
+        return tuple(plan)
+
+    def _possible(self, without: frozenset[int]) -> bool:
+        for row in self.rows:
+            bad = self._bad(row, without, {})
+            data = sum(number >= self.nparity for number in bad)
+            if len(self._parities(row, bad, data)) < data:
+                return False
+        return True
+
+    def _parities(self, row: Row, bad: list[int], count: int) -> list[int]:
+        """The first ``count`` parity columns of ``row`` that can be read."""
+        found: list[int] = []
+        for number in range(self.nparity):
+            if len(found) == count:
+                break
+            if number not in bad and self._fetch(row.columns[number], 0) is not None:
+                found.append(number)
+        return found
+
+    def _fetch(self, column: Column, choice: int) -> bytes | None:
+        """The bytes of ``column`` from the ``choice``-th device of its child or the first one that can be read."""
+        key = column, choice
+        if key not in self._fetched:
+            self._fetched[key] = self._read(column, choice)
+        return self._fetched[key]
+
+    def _read(self, column: Column, choice: int) -> bytes | None:
+        if not column.size:
+            return b""
+        attempts = list(self.children[column.child].attempts(column.offset, column.size, self.birth))
+        for attempt in attempts[choice:] + attempts[:choice]:
+            try:
+                return attempt.fetch()
+            except ReadError:
+                continue
+        return None
+
+    def _assemble(self, without: frozenset[int], choices: dict[int, int]) -> bytes:
+        if len(self.rows) == 1:
+            return b"".join(self._data(self.rows[0], without, choices))
+        block = bytearray(self.size)
+        for row in self.rows:
+            for place, data in zip(row.places, self._data(row, without, choices), strict=True):
+                block[place : place + len(data)] = data
+        return bytes(block)
+
+    def _data(self, row: Row, without: frozenset[int], choices: dict[int, int]) -> list[bytes]:
+        """The data columns of ``row`` in order, rebuilt where needed."""
+        bad = self._bad(row, without, choices)
+        lost = [number - self.nparity for number in bad if number >= self.nparity]
+        data = [
+            None if number in bad else self._fetch(row.columns[number], choices.get(row.columns[number].child, 0))
+            for number in range(self.nparity, len(row.columns))
+        ]
+        if lost:
+            good = self._parities(row, bad, len(lost))
+            if len(good) < len(lost):
+                raise ReadError(self.name, self.offset, self.size, "too many columns are missing")
+            known = [self._fetch(row.columns[number], 0) if number in good else None for number in range(self.nparity)]
+            sizes = [column.size for column in row.columns[self.nparity :]]
+            return parity.reconstruct(data, known, sizes, raidz=True)
+        return [piece for piece in data if piece is not None]

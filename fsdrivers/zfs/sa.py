@@ -1,0 +1,158 @@
+"""System attributes: what a file system keeps of an object besides its data.
+
+Sources: include/sys/sa_impl.h:sa_hdr_phys_t, module/zfs/sa.c:sa_attr_iter, sa_build_index;
+module/zfs/zfs_sa.c:zfs_attr_table; include/sys/zfs_sa.h:znode_phys_t; OpenZFS 2.3.4.
+
+The attributes of an object stand one after the other, in the order of its layout, each at a multiple of 8 bytes.
+Layouts and the lengths of attributes are registered per file system.  Before version 5 of the file system format
+the bonus buffer was a fixed structure instead, the znode.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from fsdrivers.zfs import layout
+from fsdrivers.zfs.dmu import Dnode, Objset
+from fsdrivers.zfs.nvlist import text
+from fsdrivers.zfs.zap import Zap
+
+_MAX_HEADER = 63 * 8
+
+
+class Attributes(NamedTuple):
+    """The attributes of one object that a reader wants.  Times are (seconds, nanoseconds)."""
+
+    mode: int
+    size: int
+    links: int
+    uid: int
+    gid: int
+    generation: int
+    parent: int
+    flags: int
+    atime: tuple[int, int]
+    mtime: tuple[int, int]
+    ctime: tuple[int, int]
+    rdev: int
+    xattr: int  # the directory object that holds extended attributes, 0 for none
+    projid: int
+    symlink: bytes | None  # the target when it is kept here
+    dxattr: bytes | None  # extended attributes as a packed list
+
+
+class Registry:
+    """The attributes and layouts registered in the object set ``objset``, from its master node's SA_ATTRS."""
+
+    def __init__(self, objset: Objset, number: int) -> None:
+        master = Zap(objset.dnode(number))
+        registry, layouts = master.number("REGISTRY"), master.number("LAYOUTS")
+        self.names: dict[int, str] = {}
+        self.lengths: dict[int, int] = {}
+        self.layouts: dict[int, tuple[int, ...]] = {}
+        self._plans: dict[tuple[int, bytes], dict[str, tuple[int, int]]] = {}
+        if registry:
+            for name, value in Zap(objset.dnode(registry)).items():
+                if value:
+                    # sa_impl.h:ATTR_NUM and ATTR_LENGTH
+                    self.names[value[0] & 0xFFFF] = text(name)
+                    self.lengths[value[0] & 0xFFFF] = value[0] >> 24 & 0xFFFF
+        if layouts:
+            for name, value in Zap(objset.dnode(layouts)).items():
+                if name.isdigit():
+                    self.layouts[int(name)] = value
+
+    def locate(self, dnode: Dnode, data: bytes, order: str) -> dict[str, tuple[int, int]]:
+        """Where each attribute is in the bonus or spill buffer ``data``: name -> (offset, length)."""
+        if len(data) < 8:
+            raise dnode.corrupt("system attributes: length", 0, len(data))
+        magic, info = layout.SA_HEADER[order].unpack_from(data)
+        if magic != layout.SA_MAGIC:
+            raise dnode.corrupt("system attributes: magic", 0, magic)
+        size = (info >> 10) * 8
+        if not 8 <= size <= len(data):
+            raise dnode.corrupt("system attributes: header size", 0, size)
+        key = info, data[6:size]
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plan(dnode, info & 0x3FF, struct.unpack_from(f"{order}{(size - 6) // 2}H", data, 6), size)
+            if len(self._plans) > 256:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
+
+    def _plan(self, dnode: Dnode, number: int, lengths: tuple[int, ...], at: int) -> dict[str, tuple[int, int]]:
+        if number not in self.layouts:
+            raise dnode.corrupt("system attributes: unknown layout", 0, number)
+        plan: dict[str, tuple[int, int]] = {}
+        variable = 0
+        for attribute in self.layouts[number]:
+            length = self.lengths.get(attribute)
+            if length is None:
+                raise dnode.corrupt("system attributes: unregistered attribute", 0, attribute)
+            if not length:
+                if variable >= len(lengths):
+                    raise dnode.corrupt("system attributes: lengths", 0, variable)
+                length = lengths[variable]
+                variable += 1
+            plan[self.names[attribute]] = at, length
+            at += length + 7 & ~7
+        return plan
+
+
+def read(dnode: Dnode, registry: Registry | None) -> Attributes:
+    """The attributes of a file system object."""
+    if dnode.bonus_type == layout.OT_ZNODE:
+        return _znode(dnode)
+    if dnode.bonus_type != layout.OT_SA or registry is None:
+        raise dnode.corrupt("type of bonus", 0, dnode.bonus_type)
+    return _attributes(dnode, registry)
+
+
+def _attributes(dnode: Dnode, registry: Registry) -> Attributes:
+    buffers = [(dnode.bonus, dnode.order)]
+    spill = dnode.spill
+    if spill is not None and not spill.hole:
+        buffers.append((dnode.store.cached(spill, f"{dnode.label}: spill block"), spill.order))
+    found: dict[str, tuple[bytes, str]] = {}
+    for data, order in buffers:
+        for name, (at, length) in registry.locate(dnode, data, order).items():
+            if at + length > len(data):
+                raise dnode.corrupt(f"system attribute {name}: end", at, length)
+            found[name] = data[at : at + length], order
+
+    def number(name: str, default: int | None = None) -> int:
+        raw, order = found.get(name, (b"", "<"))
+        if len(raw) < 8:
+            if default is None:
+                raise dnode.corrupt(f"system attribute {name}: missing", 0)
+            return default
+        value: int = struct.unpack_from(order + "Q", raw)[0]
+        return value
+
+    def time(name: str) -> tuple[int, int]:
+        raw, order = found.get(name, (b"", "<"))
+        return struct.unpack_from(order + "qq", raw) if len(raw) >= 16 else (0, 0)
+
+    symlink, dxattr = found.get("ZPL_SYMLINK"), found.get("ZPL_DXATTR")
+    return Attributes(
+        number("ZPL_MODE"), number("ZPL_SIZE"), number("ZPL_LINKS"), number("ZPL_UID"), number("ZPL_GID"),
+        number("ZPL_GEN", 0), number("ZPL_PARENT", 0), number("ZPL_FLAGS", 0), time("ZPL_ATIME"), time("ZPL_MTIME"),
+        time("ZPL_CTIME"), number("ZPL_RDEV", 0), number("ZPL_XATTR", 0), number("ZPL_PROJID", 0),
+        symlink[0] if symlink else None, dxattr[0] if dxattr else None,
+    )  # fmt: skip
+
+
+def _znode(dnode: Dnode) -> Attributes:
+    bonus = dnode.bonus
+    if len(bonus) < layout.ZNODE_SIZE:
+        raise dnode.corrupt("length of znode", 0, len(bonus))
+    fields = layout.ZNODE[dnode.order].unpack_from(bonus)
+    mode, size = fields[9], fields[10]
+    # A short target follows the znode; a longer one is in the object's first block (zfs_znode.c, zfs_sa_readlink).
+    symlink = bonus[layout.ZNODE_SIZE :][:size] if layout.ZNODE_SIZE + size <= len(bonus) else None
+    return Attributes(
+        mode, size, fields[12], fields[16], fields[17], fields[8], fields[11], fields[15], fields[0:2], fields[2:4],
+        fields[4:6], fields[14], fields[13], 0, symlink if mode & 0o170000 == 0o120000 else None, None,
+    )  # fmt: skip

@@ -1,0 +1,171 @@
+"""Blocks of a pool: from a block pointer to verified, decompressed bytes.
+
+Sources: module/zfs/zio.c:zio_read, zio_gang_tree_assemble, zio_checksum.c:zio_checksum_error_impl; OpenZFS 2.3.4.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from fsdrivers import redundancy
+from fsdrivers.errors import BadData, Corrupt, FsError, Locked, MissingDevices, Unsupported
+from fsdrivers.redundancy import Attempt, Health
+from fsdrivers.zfs import blkptr, checksum, compress, layout
+from fsdrivers.zfs.blkptr import Blkptr, Dva
+from fsdrivers.zfs.label import eck_order, verify
+from fsdrivers.zfs.vdevs import Vdev
+
+CACHE_BYTES = 24 << 20  # of decompressed metadata blocks that are kept
+MAX_GANG_DEPTH = 8  # a gang header points to gang headers when space is very tight
+
+
+class Store:
+    """The vdevs of one pool as a place of blocks."""
+
+    def __init__(self, name: str, health: Health) -> None:
+        self.name, self.health = name, health
+        self.vdevs: list[Vdev] = []  # the top-level ones, by id
+        self.missing: tuple[str, ...] = ()  # of members, for messages
+        self.present: tuple[str, ...] = ()
+        self.salt = b""
+        self._cache: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
+        self._cached = 0
+
+    def read(self, pointer: Blkptr, structure: str) -> bytes:
+        """The whole block, ``pointer.lsize`` bytes; ``structure`` names it in errors.
+
+        Raises Corrupt, ReadError, MissingDevices, Unsupported, Locked.
+        """
+        if pointer.lsize > layout.MAX_BLOCK or pointer.psize > layout.MAX_BLOCK:
+            raise Corrupt(self.name, f"{structure}: size in block pointer", _where(pointer), got=pointer.lsize)
+        if pointer.embedded is not None:
+            return self._embedded(pointer, structure)
+        if not pointer.dvas:
+            return bytes(pointer.lsize)
+        if pointer.crypt and pointer.level == 0 and pointer.type != layout.OT_OBJSET:
+            raise Locked(self.name, f"{structure} is encrypted")
+        data = self._physical(pointer, structure, 0)
+        if pointer.compress == compress.OFF:
+            if pointer.psize != pointer.lsize:
+                raise Corrupt(self.name, f"{structure}: sizes", _where(pointer), pointer.lsize, pointer.psize)
+            return data
+        try:
+            return compress.decompress(pointer.compress, data, pointer.lsize)
+        except BadData as error:
+            raise Corrupt(self.name, f"{structure}: {error}", _where(pointer)) from error
+
+    def cached(self, pointer: Blkptr, structure: str) -> bytes:
+        """As read(), for metadata that will be wanted again: blocks never change under the same pointer."""
+        if not pointer.dvas:
+            return self.read(pointer, structure)
+        key = pointer.name
+        data = self._cache.get(key)
+        if data is not None and len(data) == pointer.lsize:
+            self._cache.move_to_end(key)
+            return data
+        data = self.read(pointer, structure)
+        self._cache[key] = data
+        self._cached += len(data)
+        while self._cached > CACHE_BYTES:
+            self._cached -= len(self._cache.popitem(last=False)[1])
+        return data
+
+    def _embedded(self, pointer: Blkptr, structure: str) -> bytes:
+        if pointer.embedded == layout.EMBEDDED_REDACTED:
+            raise Unsupported("redacted_datasets", f"{structure} was left out when the dataset was received")
+        if pointer.embedded != layout.EMBEDDED_DATA or pointer.psize > layout.EMBEDDED_PAYLOAD:
+            raise Corrupt(self.name, f"{structure}: embedded block pointer", 0, got=pointer.embedded)
+        data = pointer.payload[: pointer.psize]
+        if pointer.compress == compress.OFF:
+            return data.ljust(pointer.lsize, b"\0")
+        try:
+            return compress.decompress(pointer.compress, data, pointer.lsize)
+        except BadData as error:
+            raise Corrupt(self.name, f"{structure} (embedded): {error}", 0) from error
+
+    def _physical(self, pointer: Blkptr, structure: str, depth: int) -> bytes:
+        """The ``psize`` bytes as they were checksummed."""
+        wanted = pointer.digest
+        number, order, salt = pointer.checksum, pointer.order, self.salt
+        # A dataset's key authenticates the rest of these checksums (zio_checksum.c:zio_checksum_handle_crypt).
+        halves = pointer.crypt and pointer.type != layout.OT_OBJSET
+
+        def check(data: bytes, attempt: Attempt) -> FsError | None:
+            if number in checksum.UNCHECKED:
+                return None
+            got = checksum.words(number, data, order, salt)
+            if got == wanted:
+                return None
+            if halves:
+                first, second = got[:2]
+                if number in (checksum.FLETCHER2, checksum.FLETCHER4):
+                    first, second = first ^ got[2], second ^ got[3]
+                if (first, second) == wanted[:2]:
+                    return None
+            return Corrupt(
+                attempt.device, f"{structure} ({checksum.name(number)} checksum)", attempt.offset, wanted[0], got[0]
+            )
+
+        return redundancy.read(
+            self._attempts(pointer, structure, depth), check, self.health, lambda: self._lost(structure)
+        )
+
+    def _attempts(self, pointer: Blkptr, structure: str, depth: int) -> Iterator[Attempt]:
+        for dva in pointer.dvas:
+            if dva.gang:
+                yield Attempt(
+                    self.name, dva.offset, lambda dva=dva: self._gang(pointer, dva, structure, depth)  # type: ignore[misc]
+                )  # fmt: skip
+            else:
+                yield from self._copies(dva, pointer.psize, pointer.physical_birth)
+
+    def _copies(self, dva: Dva, size: int, birth: int) -> Iterator[Attempt]:
+        """The ways to get ``size`` bytes at ``dva`` from its vdev."""
+        if dva.vdev >= len(self.vdevs):
+            raise Corrupt(self.name, "vdev number in block pointer", dva.offset, f"< {len(self.vdevs)}", dva.vdev)
+        vdev = self.vdevs[dva.vdev]
+        # Devices are read in whole sectors, and RAID-Z lays out whole sectors.
+        whole = -(-size >> vdev.ashift) << vdev.ashift if size & (1 << vdev.ashift) - 1 else size
+        if whole == size:
+            yield from vdev.attempts(dva.offset, size, birth)
+            return
+        for attempt in vdev.attempts(dva.offset, whole, birth):
+            yield attempt._replace(fetch=lambda attempt=attempt: attempt.fetch()[:size])  # type: ignore[misc]
+
+    def _gang(self, pointer: Blkptr, dva: Dva, structure: str, depth: int) -> bytes:
+        """The data of a block that was written in pieces because no free stretch was long enough."""
+        if depth >= MAX_GANG_DEPTH:
+            raise Corrupt(self.name, f"{structure}: gang blocks nested too deeply", dva.offset)
+
+        def check(data: bytes, attempt: Attempt) -> FsError | None:
+            order = eck_order(data)
+            first = pointer.dvas[0]
+            if order and verify(data, first.vdev, order, first.offset, pointer.physical_birth):
+                return None
+            return Corrupt(attempt.device, f"{structure} (gang header)", attempt.offset)
+
+        header = redundancy.read(
+            self._copies(dva, layout.GANG_HEADER, pointer.physical_birth), check, self.health,
+            lambda: self._lost(structure),
+        )  # fmt: skip
+        order = eck_order(header) or pointer.order
+        pieces, total = [], 0
+        for number in range(layout.GANG_POINTERS):
+            child = blkptr.parse(header, number * layout.BLKPTR_SIZE, order)
+            if child.hole:
+                continue
+            total += child.psize
+            if total > pointer.psize or child.embedded is not None:
+                raise Corrupt(self.name, f"{structure}: gang members", dva.offset, pointer.psize, total)
+            pieces.append(self._physical(child, structure, depth + 1))
+        if total != pointer.psize:
+            raise Corrupt(self.name, f"{structure}: gang members", dva.offset, pointer.psize, total)
+        return b"".join(pieces)
+
+    def _lost(self, structure: str) -> FsError:
+        return MissingDevices(self.name, self.present, self.missing or ("nothing known",), f"needed for {structure}")
+
+
+def _where(pointer: Blkptr) -> int:
+    return pointer.dvas[0].offset if pointer.dvas else 0

@@ -1,0 +1,118 @@
+"""From the vdev tree in a configuration to Vdev objects with the present devices in their places.
+
+Source: module/zfs/vdev.c:vdev_alloc, vdev_raidz.c:vdev_raidz_init, spa.c:spa_config_parse; OpenZFS 2.3.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from fsdrivers.errors import Corrupt, Unsupported
+from fsdrivers.zfs.layout import ASHIFT_MAX, ASHIFT_MIN
+from fsdrivers.zfs.nvlist import NvList
+from fsdrivers.zfs.raidzread import RaidZ
+from fsdrivers.zfs.vdevs import Absent, Indirect, Leaf, Mirror, Segment, Vdev
+
+MAX_CHILDREN = 1024
+MAX_DEPTH = 8
+LEAVES = ("disk", "file")
+MIRRORS = ("mirror", "replacing", "spare")
+
+Resolver = Callable[[int, int], list[Segment]]
+
+
+class Context(NamedTuple):
+    """What building a tree needs besides the configuration."""
+
+    pool: str
+    devices: Mapping[int, Leaf]  # by guid
+    resolver: Callable[[int], Resolver]  # for the mapping object of a removed vdev
+    reflow: int  # the uberblock's ub_raidz_reflow_info
+
+
+def number(config: NvList, key: str, default: int = 0) -> int:
+    """An integer of a configuration list, ``default`` when it is absent or no integer."""
+    value = config.get(key, default)
+    return value if isinstance(value, int) else default
+
+
+def children(config: NvList) -> list[NvList]:
+    """The configurations of the children, in the order of their ids."""
+    found = config.get("children", [])
+    if not isinstance(found, list) or not all(isinstance(child, dict) for child in found):
+        return []
+    return found[:MAX_CHILDREN]
+
+
+def leaves(config: NvList, depth: int = 0) -> Iterator[NvList]:
+    """The configurations of the devices in a tree."""
+    below = children(config)
+    if not below or depth > MAX_DEPTH:
+        if config.get("type") in LEAVES:
+            yield config
+        return
+    for child in below:
+        yield from leaves(child, depth + 1)
+
+
+def describe(config: NvList) -> str:
+    """What a person calls a device of the configuration: the end of its path, or its guid."""
+    path = config.get("path")
+    return path.rsplit("/", 1)[-1] if isinstance(path, str) and path else str(number(config, "guid"))
+
+
+def build(config: NvList, context: Context) -> Vdev:
+    """The top-level vdev described by ``config``.  Raises Unsupported, Corrupt."""
+    ashift = number(config, "ashift", ASHIFT_MIN)
+    if not ASHIFT_MIN <= ashift <= ASHIFT_MAX:
+        raise Corrupt(context.pool, "vdev configuration: ashift", 0, got=ashift)
+    vdev = _node(config, context, ashift, 0)
+    vdev.ashift = ashift
+    return vdev
+
+
+def _node(config: NvList, context: Context, ashift: int, depth: int) -> Vdev:
+    kind = config.get("type")
+    name = f"{kind}-{number(config, 'id')}"
+    if depth > MAX_DEPTH:
+        raise Corrupt(context.pool, "vdev configuration: nested too deeply", 0)
+    if kind in LEAVES:
+        guid = number(config, "guid")
+        return context.devices.get(guid) or Leaf(describe(config), guid, None)
+    if kind in ("hole", "missing"):
+        return Absent(name)
+    if kind == "indirect":
+        return Indirect(name, context.resolver(number(config, "com.delphix:indirect_object")))
+    if kind in MIRRORS:
+        # Devices whose label is behind were away for a while: they are asked last.
+        below = [_node(child, context, ashift, depth + 1) for child in children(config)]
+        return Mirror(name, sorted(below, key=_staleness))
+    if kind == "raidz":
+        return _raidz(config, context, ashift, depth, name)
+    raise Unsupported(f"vdev type {kind}", f"in pool {context.pool}")
+
+
+def _staleness(vdev: Vdev) -> bool:
+    return all(leaf.stale for leaf in vdev.leaves())
+
+
+def _raidz(config: NvList, context: Context, ashift: int, depth: int, name: str) -> Vdev:
+    below = [_node(child, context, ashift, depth + 1) for child in children(config)]
+    # Version 1 of RAID-Z did not write how many columns are parity.
+    nparity = number(config, "nparity", 1)
+    if not 1 <= nparity <= 3 or not nparity < len(below) <= 255:
+        raise Corrupt(context.pool, "vdev configuration: raidz parity", 0, got=nparity)
+    txgs = config.get("raidz_expand_txgs", [])
+    if not isinstance(txgs, list) or len(txgs) > len(below):
+        raise Corrupt(context.pool, "vdev configuration: raidz expansions", 0)
+    moved, scratch = None, False
+    if "raidz_expanding" in config:
+        # uberblock_impl.h:RRSS_GET_OFFSET, RRSS_GET_STATE
+        moved = (context.reflow & (1 << 55) - 1) << 9
+        scratch = context.reflow >> 55 == 1
+    original = len(below) - len(txgs) - (moved is not None)
+    if original <= nparity:
+        raise Corrupt(context.pool, "vdev configuration: raidz expansions", 0, got=len(txgs))
+    widths = [(txg, original + count) for count, txg in enumerate(txgs, 1)]
+    return RaidZ(f"raidz{nparity}-{number(config, 'id')}", below, nparity, ashift, widths, moved, scratch)

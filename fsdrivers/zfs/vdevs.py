@@ -1,0 +1,113 @@
+"""The tree of virtual devices: from an address in a top-level vdev to ways of getting its bytes.
+
+Sources: module/zfs/vdev_mirror.c, vdev_raidz.c:vdev_raidz_combrec, vdev_indirect.c, vdev_label.c; OpenZFS 2.3.4.
+
+Offsets are bytes in the vdev's data area, that is, without the labels and the boot block at its front.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from fsdrivers.block import BlockDevice
+from fsdrivers.redundancy import Attempt
+from fsdrivers.zfs.layout import BOOT_SIZE, DATA_START
+
+
+class Vdev(ABC):
+    """One node of the tree."""
+
+    name: str
+    ashift: int = 9
+
+    @abstractmethod
+    def attempts(self, offset: int, size: int, birth: int) -> Iterator[Attempt]:
+        """The ways to get ``size`` bytes at ``offset``, cheapest first; none when too much is missing.
+
+        ``birth`` is the txg in which the block was written.
+        """
+
+    @abstractmethod
+    def leaves(self) -> Iterator[Leaf]:
+        """The devices below."""
+
+
+class Leaf(Vdev):
+    """A disk, partition or file; ``device`` is None while it is missing, ``stale`` when its label is behind."""
+
+    def __init__(self, name: str, guid: int, device: BlockDevice | None, stale: bool = False) -> None:
+        self.name, self.guid, self.device, self.stale = name, guid, device, stale
+
+    def attempts(self, offset: int, size: int, birth: int) -> Iterator[Attempt]:
+        # Only the scratch area of a RAID-Z expansion lies before the data.
+        if self.device is not None and offset >= -BOOT_SIZE:
+            at = DATA_START + offset
+            yield Attempt(self.device.name, at, partial(self.device.read, at, size))
+
+    def leaves(self) -> Iterator[Leaf]:
+        yield self
+
+
+class Mirror(Vdev):
+    """Every child has all of it: mirror, and replacing and spare while they last."""
+
+    def __init__(self, name: str, children: Sequence[Vdev]) -> None:
+        self.name, self.children = name, children
+
+    def attempts(self, offset: int, size: int, birth: int) -> Iterator[Attempt]:
+        for child in self.children:
+            yield from child.attempts(offset, size, birth)
+
+    def leaves(self) -> Iterator[Leaf]:
+        for child in self.children:
+            yield from child.leaves()
+
+
+class Absent(Vdev):
+    """A top-level vdev of which no member was found, or a hole where one was removed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def attempts(self, offset: int, size: int, birth: int) -> Iterator[Attempt]:
+        return iter(())
+
+    def leaves(self) -> Iterator[Leaf]:
+        return iter(())
+
+
+Segment = tuple[Vdev, int, int]  # vdev, offset in it, length in bytes
+
+
+class Indirect(Vdev):
+    """A removed vdev: ``resolve(offset, size)`` tells where its data went, in one or more segments."""
+
+    def __init__(self, name: str, resolve: Callable[[int, int], list[Segment]]) -> None:
+        self.name, self.resolve = name, resolve
+
+    def attempts(self, offset: int, size: int, birth: int) -> Iterator[Attempt]:
+        segments = self.resolve(offset, size)
+        if len(segments) == 1:
+            vdev, at, length = segments[0]
+            yield from vdev.attempts(at, length, birth)
+            return
+        choices = [list(vdev.attempts(at, length, birth)) for vdev, at, length in segments]
+        if not all(choices):
+            return
+        # The checksum covers the whole block: vary one segment at a time, then all of them together.
+        first = [options[0] for options in choices]
+        yield self._joined(first, offset)
+        for number, options in enumerate(choices):
+            for option in options[1:]:
+                yield self._joined([*first[:number], option, *first[number + 1 :]], offset)
+        for rank in range(1, max(map(len, choices))):
+            yield self._joined([options[min(rank, len(options) - 1)] for options in choices], offset)
+
+    def _joined(self, parts: list[Attempt], offset: int) -> Attempt:
+        names = " + ".join(dict.fromkeys(part.device for part in parts))
+        return Attempt(names, offset, lambda: b"".join(part.fetch() for part in parts))
+
+    def leaves(self) -> Iterator[Leaf]:
+        return iter(())

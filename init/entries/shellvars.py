@@ -40,10 +40,14 @@ def parse(text: str, variables: dict[str, str] | None = None) -> tuple[dict[str,
             position = _next_line(text, position)
             continue
         rest = text[position : _line_end(text, position)].strip()
-        if rest and not rest.startswith(("#", ";")):
+        another = _ASSIGNMENT.match(text, position) is not None
+        if rest and not another and not rest.startswith(("#", ";")):
             continue  # "NAME=value command": the assignment is the command's alone
         values[name] = (values.get(name, "") + value if append else value)[:MAX_VALUE]
-        position = text.index(";", position) + 1 if rest.startswith(";") else _next_line(text, position)
+        if rest.startswith(";"):
+            position = text.index(";", position) + 1
+        elif not another:
+            position = _next_line(text, position)
     return values, notes
 
 

@@ -1,0 +1,103 @@
+"""The kernel command line: the kernel's quoting, our knobs, and what is done with wrong ones."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from init import config
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("quiet ro", (("quiet", None), ("ro", None))),
+        ("root=UUID=abc", (("root", "UUID=abc"),)),
+        ('dyndbg="file a.c +p" x', (("dyndbg", "file a.c +p"), ("x", None))),
+        ('"dyndbg=file a.c +p" x', (("dyndbg", "file a.c +p"), ("x", None))),
+        ('"one word"', (("one word", None),)),
+        ("a= b", (("a", ""), ("b", None))),
+        ("=a", (("=a", None),)),
+        ('a=b"c d"e', (("a", 'b"c d"e'),)),
+        ("  a\t\tb\n", (("a", None), ("b", None))),
+        ('a="never ends', (("a", "never ends"),)),
+        ("a -- poolboot.debug", (("a", None),)),
+        ("", ()),
+    ],
+)
+def test_quoting_is_the_kernels(text: str, wanted: config.Parameters) -> None:
+    assert config.parse(text) == wanted
+
+
+NAMES = st.text("abcdefghijklmnop._-0123456789", min_size=1).filter(lambda name: name != "--")
+VALUES = st.none() | st.text(st.characters(codec="utf-8", exclude_characters='"\0', exclude_categories=("Cs", "Zs", "Cc")) | st.just(" "))
+
+
+@given(st.lists(st.tuples(NAMES, VALUES)))
+def test_what_is_quoted_parses_back(parameters: list[tuple[str, str | None]]) -> None:
+    text = " ".join(config.quote(name, value) for name, value in parameters)
+    assert config.parse(text) == tuple(parameters)
+
+
+def test_knobs() -> None:
+    read = config.read(
+        'root=LABEL=tank rootflags=compress=zstd,subvol=/@root console=tty0 console=ttyS0,115200 poolboot.handover=kexec '
+        'poolboot.entry=2 poolboot.kernel=/boot/k poolboot.initrd=/a,/b poolboot.cmdline="ro single" poolboot.append=debug '
+        "poolboot.timeout=3 poolboot.wait=1.5 poolboot.degraded=never poolboot.on-error=reboot poolboot.debug"
+    )
+    assert read.warnings == ()
+    assert read[:13] == (
+        "LABEL=tank", "compress=zstd,subvol=/@root", "kexec", "2", "/boot/k", ("/a", "/b"), "ro single", "debug", 3.0, 1.5,
+        "never", "reboot", True,
+    )  # fmt: skip
+    assert (read.subvol, read.subvolid, read.consoles) == ("@root", None, ("tty0", "ttyS0,115200"))
+    assert config.read("poolboot.on_error=poweroff").on_error == "poweroff"
+    assert config.read("rootflags=subvolid=257").subvolid == 257
+    assert config.read("rootflags=subvol=/").subvol == ""
+    assert config.read("poolboot.debug=0").debug is False
+
+
+def test_defaults_without_any_knob() -> None:
+    assert config.read("console=ttyS0")._replace(parameters=()) == config.BootConfig()
+
+
+def test_rootdelay_prolongs_the_wait() -> None:
+    assert config.read("rootdelay=30").wait == 30
+    assert config.read("rootdelay=2").wait == config.BootConfig().wait
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "warning"),
+    [
+        ("poolboot.wait=soon", "wait", "poolboot.wait=soon: wants seconds"),
+        ("poolboot.wait=-1", "wait", "poolboot.wait=-1: wants seconds"),
+        ("poolboot.wait=nan", "wait", "poolboot.wait=nan: wants seconds"),
+        ("poolboot.wait=inf", "wait", "poolboot.wait=inf: wants seconds"),
+        ("poolboot.timeout", "timeout", "poolboot.timeout=: wants seconds"),
+        ("poolboot.handover=kecex", "handover", "wants one of auto, kexec"),
+        ("poolboot.degraded", "degraded", "wants one of auto, ask, never"),
+        ("poolboot.on-error=explode", "on_error", "wants one of rescue, reboot, poweroff"),
+    ],
+)
+def test_a_bad_value_warns_and_keeps_the_default(text: str, field: str, warning: str) -> None:
+    read = config.read(text)
+    assert getattr(read, field) == getattr(config.BootConfig(), field)
+    assert len(read.warnings) == 1
+    assert warning in read.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("knob", "hint"),
+    [("wiat", "poolboot.wait"), ("on-eror", "poolboot.on-error"), ("initrds", "poolboot.initrd"), ("colour", None)],
+)
+def test_an_unknown_knob_is_named_with_the_nearest(knob: str, hint: str | None) -> None:
+    (warning,) = config.read(f"poolboot.{knob}=1").warnings
+    assert warning == f"unknown knob poolboot.{knob}" + (f"; did you mean {hint}?" if hint else "")
+
+
+@given(st.text())
+def test_no_command_line_stops_the_boot(text: str) -> None:
+    read = config.read(text)
+    assert read.handover in config.HANDOVERS
+    assert 0 <= read.wait <= config.MAX_SECONDS

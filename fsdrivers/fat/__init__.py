@@ -1,0 +1,20 @@
+"""FAT12, FAT16 and FAT32 with long names, read-only: for the partitions that firmware and boot loaders share.
+
+A FAT file system is no pool and holds no root; nobody probes for it.  Who knows by its partition type that a device
+is an EFI system partition or an extended boot partition opens it here.
+"""
+
+from __future__ import annotations
+
+from fsdrivers.block import BlockDevice
+from fsdrivers.fat.filesystem import FatFilesystem
+from fsdrivers.fat.layout import ESP, XBOOTLDR
+from fsdrivers.fat.volume import Volume
+from fsdrivers.filesystem import Filesystem
+
+__all__ = ["ESP", "XBOOTLDR", "FatFilesystem", "open"]
+
+
+def open(device: BlockDevice) -> Filesystem:  # the module is the noun: fat.open(device)
+    """The file system on ``device``.  Raises NotThisFs when it is none of ours, Corrupt, ReadError."""
+    return FatFilesystem(Volume(device))

@@ -1,0 +1,156 @@
+"""A FAT volume: its geometry from the boot sector, and chains of clusters from its allocation tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fsdrivers.block import BlockDevice
+from fsdrivers.errors import Corrupt, NotThisFs, ReadError
+from fsdrivers.fat import layout
+from fsdrivers.redundancy import Attempt, Health, read
+
+CHUNK = 1 << 16  # bytes of the table that are read and kept at once; holds all of a FAT12
+CHUNKS = 64
+
+
+class Run(NamedTuple):
+    """``length`` clusters from cluster ``first`` on that lie next to each other on the disk."""
+
+    first: int
+    length: int
+
+
+class Volume:
+    """The geometry, in bytes from the device's start, and the table of clusters."""
+
+    def __init__(self, device: BlockDevice) -> None:
+        """Read the boot sector.  Raises NotThisFs, Corrupt, ReadError.
+
+        Sources: fs/fat/inode.c:fat_read_bpb and fat_fill_super, v6.12.
+        """
+        self.device, self.health = device, Health()
+        if device.size < 512:
+            raise NotThisFs(f"{device.name}: too small for a FAT file system")
+        sector = device.read(0, 512)
+        fields: tuple[bytes, bytes, int, int, int, int, int, int, int, int, int, int, int, int]
+        fields = layout.BOOT_SECTOR.unpack_from(sector)
+        jump, _, self.sector, per_cluster, reserved, self.fats, root_entries, count16, media, length16 = fields[:10]
+        count32 = fields[13]
+        if (
+            sector[layout.BOOT_SIGNATURE_AT :] != layout.BOOT_SIGNATURE
+            or jump[0] not in (0xEB, 0xE9)
+            or self.sector not in layout.SECTOR_SIZES
+            or per_cluster == 0
+            or per_cluster & (per_cluster - 1)
+            or not reserved
+            or not self.fats
+            or not (media == layout.MIN_MEDIA or media >= 0xF8)
+        ):
+            raise NotThisFs(f"{device.name}: no FAT boot sector")
+        at, extended = layout.EXTENDED_32
+        length32, flags, version, self.root_cluster, _, _ = extended.unpack_from(sector, at)
+        is_32 = not length16 and bool(length32)
+        if is_32 and version:
+            raise Corrupt(device.name, "FAT32 version", 0x2A, 0, version)
+        fat_sectors = length32 if is_32 else length16
+        if not fat_sectors:
+            raise NotThisFs(f"{device.name}: a boot sector without allocation tables")
+        self.cluster = self.sector * per_cluster
+        self._fat_start, self._fat_size = reserved * self.sector, fat_sectors * self.sector
+        self.root_start = self._fat_start + self.fats * self._fat_size
+        self.root_size = 0 if is_32 else root_entries * layout.ENTRY.size
+        self.data_start = self.root_start + -(-self.root_size // self.sector) * self.sector
+        data = (count16 or count32) * self.sector - self.data_start
+        if data < self.cluster:
+            raise Corrupt(device.name, "FAT boot sector (no room for data)", 0x13, None, count16 or count32)
+        clusters = data // self.cluster
+        self.bits = 32 if is_32 else 16 if clusters > layout.MAX_FAT12 else 12
+        most = {12: layout.MAX_FAT12, 16: layout.MAX_FAT16, 32: layout.MAX_FAT32}[self.bits]
+        # The table may be shorter than the disk: what it does not describe cannot be in use.
+        self.end = min(clusters, most, self._fat_size * 8 // self.bits - layout.FIRST_CLUSTER) + layout.FIRST_CLUSTER
+        active = flags & layout.ACTIVE_FAT if is_32 and flags & layout.NO_MIRROR else None
+        if active is not None and active >= self.fats:
+            raise Corrupt(device.name, "number of the active FAT", 0x28, f"below {self.fats}", active)
+        self._copies = range(self.fats) if active is None else (active,)
+        self._chunks: dict[int, bytes] = {}
+        self.serial, self.label = self._names(sector, is_32)
+
+    def _names(self, sector: bytes, is_32: bool) -> tuple[str, str]:
+        """The serial number as blkid writes it, and the label."""
+        at, shape = layout.VOLUME_32 if is_32 else layout.EXTENDED_16
+        _, _, signature, serial, label = shape.unpack_from(sector, at)
+        if signature not in layout.EXTENDED_SIGNATURES:
+            return "", ""
+        text = label.rstrip(b" \0").decode("ascii", "replace") if signature == 0x29 else ""
+        return f"{serial >> 16:04X}-{serial & 0xFFFF:04X}", "" if text == "NO NAME" else text
+
+    def offset(self, cluster: int) -> int:
+        """Where ``cluster`` lies on the device."""
+        return self.data_start + (cluster - layout.FIRST_CLUSTER) * self.cluster
+
+    def chain(self, first: int, limit: int, what: str, whole: bool = False) -> list[Run]:
+        """The runs of the chain from cluster ``first`` on, at most ``limit`` clusters of it.
+
+        ``whole``: it has to end within the limit.  Raises Corrupt for a chain that leaves the volume or runs into a
+        free or bad cluster.
+        """
+        runs: list[Run] = []
+        start, count, total = first, 0, 0
+        cluster, end = first, layout.END[self.bits]
+        # No chain is longer than the volume has clusters.
+        limit = min(limit, self.end)
+        while total < limit:
+            if not layout.FIRST_CLUSTER <= cluster < self.end:
+                raise Corrupt(self.device.name, f"cluster chain of {what}", self._entry_at(cluster), None, cluster)
+            count, total = count + 1, total + 1
+            following = self.following(cluster)
+            if following != cluster + 1:
+                runs.append(Run(start, count))
+                start, count = following, 0
+            cluster = following
+            if cluster >= end:
+                break
+        if whole and cluster < end:
+            raise Corrupt(self.device.name, f"cluster chain of {what} (no end)", self._entry_at(first))
+        if count:
+            runs.append(Run(start, count))
+        return runs
+
+    def following(self, cluster: int) -> int:
+        """What the table says comes behind ``cluster``."""
+        at = cluster * self.bits // 8
+        chunk = self._chunk(at // CHUNK)
+        at %= CHUNK
+        if self.bits == 32:
+            return int.from_bytes(chunk[at : at + 4], "little") & layout.MASK_32
+        value = int.from_bytes(chunk[at : at + 2], "little")
+        if self.bits == 16:
+            return value
+        return value >> 4 if cluster & 1 else value & 0xFFF
+
+    def _entry_at(self, cluster: int) -> int:
+        return self._fat_start + cluster * self.bits // 8
+
+    def _chunk(self, number: int) -> bytes:
+        """A piece of the table, from the next copy when the first cannot be read."""
+        chunk = self._chunks.pop(number, None)
+        if chunk is None:
+            start = number * CHUNK
+            chunk = read(self._attempts(start, min(CHUNK, self._fat_size - start)), _fine, self.health, self._lost)
+            if len(self._chunks) >= CHUNKS:
+                del self._chunks[next(iter(self._chunks))]
+        self._chunks[number] = chunk
+        return chunk
+
+    def _attempts(self, start: int, length: int) -> Iterator[Attempt]:
+        for copy in self._copies:
+            at = self._fat_start + copy * self._fat_size + start
+            yield Attempt(self.device.name, at, lambda at=at: self.device.read(at, length))  # type: ignore[misc]
+
+    def _lost(self) -> ReadError:
+        return ReadError(self.device.name, self._fat_start, self._fat_size, "no allocation table can be read")
+
+
+def _fine(data: bytes, attempt: Attempt) -> None:
+    """There is no checksum to verify."""

@@ -99,7 +99,7 @@ def leave(machine: Machine, entry: BootEntry) -> None:
         way.go()
     except (FsError, OSError, MemoryError) as error:
         survey.health([entry.place], lambda line: console.once(f"health: {line}"))
-        console.error(f"{entry.title}: {error or type(error).__name__}")
+        console.error(f"{entry.title}: {str(error) or type(error).__name__}")
 
 
 def permit_degraded(machine: Machine, missing: str) -> None:

@@ -30,6 +30,8 @@ class BootConfig(NamedTuple):
     wait: float = 10.0  # seconds to wait for devices at most
     degraded: str = "auto"
     on_error: str = "rescue"
+    esp: str = ""  # PARTUUID=, PARTLABEL=, LABEL= or /dev/... of the ESP that handover=firmware writes to
+    boot_order: bool = False  # handover=firmware also becomes the firmware's default
     debug: bool = False
     parameters: Parameters = ()  # the whole command line
     warnings: tuple[str, ...] = ()
@@ -159,7 +161,7 @@ def _knob(name: str, key: str, value: str | None, values: dict[str, object], war
         values[key] = value or ""
     elif key == "initrd":
         values[key] = tuple(path for path in (value or "").split(",") if path)
-    elif key == "debug":
+    elif key in _SWITCHES:
         values[key] = value not in ("0", "no", "off", "n", "false")
     else:
         near = nearest(key, _KNOBS)
@@ -169,8 +171,9 @@ def _knob(name: str, key: str, value: str | None, values: dict[str, object], war
 
 _CHOICES = {"handover": HANDOVERS, "degraded": DEGRADED, "on_error": ON_ERROR}
 _SECONDS = ("timeout", "wait")
-_TEXTS = ("entry", "kernel", "cmdline", "append")
-_KNOBS = (*_CHOICES, *_SECONDS, *_TEXTS, "initrd", "debug")
+_TEXTS = ("entry", "kernel", "cmdline", "append", "esp")
+_SWITCHES = ("debug", "boot_order")
+_KNOBS = (*_CHOICES, *_SECONDS, *_TEXTS, *_SWITCHES, "initrd")
 
 
 def _seconds(name: str, value: str | None, default: float, warnings: list[str]) -> float:

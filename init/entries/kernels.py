@@ -30,7 +30,10 @@ _PLAIN_INITRDS = ("initrd.img", "initrd", "initramfs.img", "initrd.gz")
 # Microcode goes in front of any initrd.
 _MICROCODE = ("intel-ucode.img", "intel-uc.img", "amd-ucode.img", "amd-uc.img", "early_ucode.cpio", "microcode.cpio")
 # Left behind by package managers, signatures of a kernel, or its symbols for debuggers.
-_GARBAGE = (".xz", ".gz", ".zst", ".rpmsave", ".rpmnew", ".rpmorig", ".sig", ".hmac", ".sha512hmac", ".map", "~", ".tmp", ".bls", ".efi")
+_GARBAGE = (
+    ".xz", ".gz", ".zst", ".rpmsave", ".rpmnew", ".rpmorig", ".sig", ".hmac", ".sha512hmac", ".map", "~", ".tmp",
+    ".bls", ".efi",
+)  # fmt: skip
 
 
 class Pair(NamedTuple):

@@ -1,4 +1,4 @@
-"""Doubles for tests of the init: pools of trees in memory, kernels that are nothing but a header, a console on pipes."""
+"""Doubles for tests of the init: pools of trees in memory, kernels that are only a header, a console on pipes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,12 @@ class MemoryPool(Pool):
     ) -> None:
         self.name, self.uuid, self.trouble = name, uuid, trouble
         self.slots = tuple(
-            Slot(i, f"slot-{i}", None if i <= missing else f"/dev/vd{chr(96 + i)}", "missing" if i <= missing else "online")
+            Slot(
+                i,
+                f"slot-{i}",
+                None if i <= missing else f"/dev/vd{chr(96 + i)}",
+                "missing" if i <= missing else "online",
+            )
             for i in range(1, 4)
         )
         self.trees = trees

@@ -31,7 +31,9 @@ def test_quoting_is_the_kernels(text: str, wanted: config.Parameters) -> None:
 
 
 NAMES = st.text("abcdefghijklmnop._-0123456789", min_size=1).filter(lambda name: name != "--")
-VALUES = st.none() | st.text(st.characters(codec="utf-8", exclude_characters='"\0', exclude_categories=("Cs", "Zs", "Cc")) | st.just(" "))
+VALUES = st.none() | st.text(
+    st.characters(codec="utf-8", exclude_characters='"\0', exclude_categories=("Cs", "Zs", "Cc")) | st.just(" ")
+)
 
 
 @given(st.lists(st.tuples(NAMES, VALUES)))
@@ -42,14 +44,14 @@ def test_what_is_quoted_parses_back(parameters: list[tuple[str, str | None]]) ->
 
 def test_knobs() -> None:
     read = config.read(
-        'root=LABEL=tank rootflags=compress=zstd,subvol=/@root console=tty0 console=ttyS0,115200 poolboot.handover=kexec '
-        'poolboot.entry=2 poolboot.kernel=/boot/k poolboot.initrd=/a,/b poolboot.cmdline="ro single" poolboot.append=debug '
-        "poolboot.timeout=3 poolboot.wait=1.5 poolboot.degraded=never poolboot.on-error=reboot poolboot.debug"
+        "root=LABEL=tank rootflags=compress=zstd,subvol=/@root console=tty0 console=ttyS0,115200 "
+        'poolboot.handover=kexec poolboot.entry=2 poolboot.kernel=/boot/k poolboot.initrd=/a,/b poolboot.cmdline="ro single" '
+        "poolboot.append=debug poolboot.timeout=3 poolboot.wait=1.5 poolboot.degraded=never poolboot.on-error=reboot poolboot.debug"
     )
     assert read.warnings == ()
     assert read[:13] == (
-        "LABEL=tank", "compress=zstd,subvol=/@root", "kexec", "2", "/boot/k", ("/a", "/b"), "ro single", "debug", 3.0, 1.5,
-        "never", "reboot", True,
+        "LABEL=tank", "compress=zstd,subvol=/@root", "kexec", "2", "/boot/k", ("/a", "/b"), "ro single", "debug", 3.0,
+        1.5, "never", "reboot", True,
     )  # fmt: skip
     assert (read.subvol, read.subvolid, read.consoles) == ("@root", None, ("tty0", "ttyS0,115200"))
     assert config.read("poolboot.on_error=poweroff").on_error == "poweroff"

@@ -34,8 +34,13 @@ def test_pairing_as_each_distro_names_things(distro: str) -> None:
     assert sorted(pairs) == sorted(golden["pairs"])
 
 
-@given(st.lists(st.sampled_from(["vmlinuz-", "initrd.img-", ".img", "6.1", "vmlinuz", "old", "~", "{", "}", "%s"])
-                .map(str), max_size=30), st.text(max_size=8))
+@given(
+    st.lists(
+        st.sampled_from(["vmlinuz-", "initrd.img-", ".img", "6.1", "vmlinuz", "old", "~", "{", "}", "%s"]).map(str),
+        max_size=30,
+    ),
+    st.text(max_size=8),
+)
 def test_no_name_in_boot_stops_pairing(names: list[str], odd: str) -> None:
     joined = ["".join(names[i : i + 3]) + odd for i in range(0, len(names), 3)]
     for pair in kernels.pair(joined, "/boot"):
@@ -123,13 +128,15 @@ def grub(name: str, *drop_ins: str) -> dict[str, object]:
         ({}, "console=tty0 console=ttyS0,115200", f"{ROOT} ro console=tty0 console=ttyS0,115200"),
         (grub("debian-12"), "console=ttyS0", f"{ROOT} ro quiet console=ttyS0"),
         (grub("ubuntu-24.04"), "", f"{ROOT} ro quiet splash"),
-        (grub("ubuntu-24.04", "ubuntu-24.04.d-50-cloudimg-settings.cfg", "ubuntu-24.04.d-kdump-tools.cfg"), "console=hvc0",
+        (grub("ubuntu-24.04", "ubuntu-24.04.d-50-cloudimg-settings.cfg", "ubuntu-24.04.d-kdump-tools.cfg"),
+         "console=hvc0",
          f"{ROOT} ro console=tty1 console=ttyS0 crashkernel=2G-4G:320M,4G-32G:512M"),
         (grub("fedora-40"), "", f"{ROOT} ro rhgb quiet"),
         ({"kernel": {"cmdline": b"root=/dev/sda2 rootflags=compress=zstd:1,subvol=/old,degraded rw\nquiet \n"},
           **grub("debian-12")}, "",
          f"root=UUID={UUID} rootflags=subvol=@,compress=zstd:1 rw quiet"),
-        ({"kernel": {"cmdline": b'dyndbg="file a.c +p" ro\n'}}, "poolboot.append=single", f'{ROOT} dyndbg="file a.c +p" ro single'),
+        ({"kernel": {"cmdline": b'dyndbg="file a.c +p" ro\n'}}, "poolboot.append=single",
+         f'{ROOT} dyndbg="file a.c +p" ro single'),
         (grub("debian-12"), 'poolboot.cmdline="rw single"', f"{ROOT} rw single"),
         (grub("debian-12"), 'poolboot.cmdline="root=/dev/vda ro"', "root=/dev/vda ro"),
     ],

@@ -191,13 +191,15 @@ def test_each_refusal_names_call_object_errno_and_what_to_do(
     with pytest.raises(Refused) as caught:
         handover.stage(entry(), "auto", print)
     text = str(caught.value)
-    assert text.startswith(f"kexec: kexec_file_load of /boot/vmlinuz-6.1.0-9: {errno.errorcode[code]}: {os.strerror(code)}; ")
+    assert text.startswith(
+        f"kexec: kexec_file_load of /boot/vmlinuz-6.1.0-9: {errno.errorcode[code]}: {os.strerror(code)}; "
+    )
     assert advice in text
 
 
 def test_an_unknown_errno_is_still_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(syscalls, "kexec_file_load", Kernel(errno.EPROTO).load)
-    with pytest.raises(Refused, match="EPROTO: Protocol error$"):
+    with pytest.raises(Refused, match=r"EPROTO: Protocol error$"):
         handover.stage(entry(), "auto", print)
 
 

@@ -16,7 +16,7 @@ CASES = [
     "A='single $B `no`'",
     'A="double \\" \\$ \\\\ \\x"',
     "A=un\\ quoted\\#",
-    'A=a"b c"\'d e\'f',
+    "A=a\"b c\"'d e'f",
     "A=x # comment",
     "A=x#no",
     'A="#"#x',
@@ -37,7 +37,7 @@ CASES = [
 
 def by_shell(text: str) -> dict[str, str]:
     """A and B as bash leaves them."""
-    script = text + "\nprintf '%s\\0%s\\0' \"${A-UNSET}\" \"${B-UNSET}\""
+    script = text + '\nprintf \'%s\\0%s\\0\' "${A-UNSET}" "${B-UNSET}"'
     out = subprocess.run(["bash", "-c", script], capture_output=True, check=True, env={}).stdout.decode()
     a, b, _ = out.split("\0")
     return {name: value for name, value in (("A", a), ("B", b)) if value != "UNSET"}

@@ -12,7 +12,8 @@ from init.entries import version
 
 # Each list rises; the order of the first three is that of dpkg, of the fourth that of rpm.
 RISING = [
-    ["6.1.0-9-amd64", "6.1.0-28-amd64", "6.1.0-28+1-amd64", "6.1.0-100-amd64", "6.9.7-amd64", "6.12.6-amd64", "6.12.38-amd64"],
+    ["6.1.0-9-amd64", "6.1.0-28-amd64", "6.1.0-28+1-amd64", "6.1.0-100-amd64", "6.9.7-amd64",
+     "6.12.6-amd64", "6.12.38-amd64"],
     ["5.15.0-9-generic", "5.15.0-130-generic", "6.2.0-39-generic", "6.8.0-49-generic", "6.11.0-8-generic"],
     ["6.12~rc6-amd64", "6.12-amd64", "6.12.1-amd64", "6.13~rc1-amd64"],
     ["0-rescue-3d1f", "6.9.12-200.fc40.x86_64", "6.11.0-0.rc3.20240814git.30.fc41.x86_64", "6.11.0-63.fc41.x86_64",
@@ -32,7 +33,12 @@ def test_order(rising: list[str]) -> None:
     assert sorted(shuffled, key=version.key) == rising
 
 
-@given(st.lists(st.integers(0, 999), min_size=2, max_size=4), st.integers(0, 3), st.integers(1, 500), st.text("-.amd64", max_size=5))
+@given(
+    st.lists(st.integers(0, 999), min_size=2, max_size=4),
+    st.integers(0, 3),
+    st.integers(1, 500),
+    st.text("-.amd64", max_size=5),
+)
 def test_a_larger_number_is_newer_however_it_is_written(numbers: list[int], where: int, more: int, tail: str) -> None:
     newer = list(numbers)
     newer[where % len(newer)] += more
@@ -40,8 +46,12 @@ def test_a_larger_number_is_newer_however_it_is_written(numbers: list[int], wher
     assert version.key(old) < version.key(new)
 
 
-@given(st.lists(st.integers(1, 999), min_size=2, max_size=4), st.integers(1, 20), st.sampled_from(["-rc", "~rc", "-0.rc"]))
-def test_a_candidate_is_older_than_its_release_and_newer_than_the_one_before(numbers: list[int], rc: int, how: str) -> None:
+@given(
+    st.lists(st.integers(1, 999), min_size=2, max_size=4), st.integers(1, 20), st.sampled_from(["-rc", "~rc", "-0.rc"])
+)
+def test_a_candidate_is_older_than_its_release_and_newer_than_the_one_before(
+    numbers: list[int], rc: int, how: str
+) -> None:
     release = ".".join(map(str, numbers))
     before = ".".join(map(str, [*numbers[:-1], numbers[-1] - 1]))
     assert version.key(before + "-5") < version.key(f"{release}{how}{rc}") < version.key(release)

@@ -1,0 +1,528 @@
+"""The boot as a whole with the machine taken away: waiting, the console, the rescue prompt, and never giving up."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from init_doubles import UUID, MemoryPool, TestConsole, system
+from memoryfs import Damaged
+
+import init
+from fsdrivers import pools
+from fsdrivers.errors import Corrupt, MissingDevices
+from fsdrivers.pool import Pool
+from init import __main__ as main
+from init import config, console, handover, report, waiting
+from init.console import Closed
+from init.devices import Disks
+from init.handover import Refused, power
+from init.modules import Modules
+from init.rescue import Rescue
+from init.survey import Survey
+
+Timeline = list[tuple[float, list[Pool]]]
+
+
+class Time:
+    """A clock that moves when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+class ChangingDisks(Disks):
+    """Disks on which pools appear as time passes."""
+
+    def __init__(self, clock: Time, timeline: Timeline) -> None:
+        super().__init__("/nonexistent", "/nonexistent")
+        self.clock, self.timeline, self.current = clock, timeline, []  # type: tuple[Time, Timeline, list[Pool]]
+
+    def scan(self) -> bool:
+        changed = False
+        while self.timeline and self.clock.now() - 100 >= self.timeline[0][0]:
+            self.current, changed = self.timeline.pop(0)[1], True
+        return changed
+
+
+class Bench:
+    """A machine without hardware: pools over time, a console with typed input, kexec that takes notes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, timeline: Timeline, knobs: str = "", typed: str = "") -> None:
+        self.clock = Time()
+        self.machine = main.Machine()
+        self.machine.console = self.console = TestConsole(typed)
+        self.machine.config = config.read(knobs)
+        self.machine.disks = disks = ChangingDisks(self.clock, timeline)
+        self.machine.modules = Modules("", "/nonexistent")
+        self.staged: list[str] = []
+        self.refuse: dict[str, Exception] = {}
+        self.left: list[str] = []
+        monkeypatch.setattr(pools, "assemble", lambda devices, complain: disks.current)
+        monkeypatch.setattr(waiting, "Clock", lambda: self.clock)
+        monkeypatch.setattr(main.time, "sleep", self.clock.sleep)
+        monkeypatch.setitem(handover.WAYS, "kexec", self)
+        monkeypatch.setattr(power, "reboot", lambda: self.left.append("reboot"))
+        monkeypatch.setattr(power, "poweroff", lambda: self.left.append("poweroff"))
+
+    def stage(self, entry: handover.BootEntry, say: Callable[[str], None]) -> None:
+        if entry.version in self.refuse:
+            raise self.refuse[entry.version]
+        self.staged.append(f"{entry.version} {entry.cmdline}")
+
+    def go(self) -> None:
+        raise Gone
+
+    def boot(self) -> list[str]:
+        """Boot; what the console shows."""
+        try:
+            main.boot(self.machine)
+        except Gone:
+            pass
+        except main.NothingBoots as error:
+            main.tell(self.machine, error)
+        return self.console.lines()
+
+
+class Gone(BaseException):
+    """The machine was handed over."""
+
+
+ENTRY = "poolboot: entry 1 Test Linux 1, kernel 6.12.1 (/boot of tank:@)"
+CMDLINE = f"root=UUID={UUID} rootflags=subvol=@ ro"
+BOOTING = (
+    "poolboot: booting Test Linux 1, kernel 6.12.1 kernel=/boot/vmlinuz-6.12.1 initrd=/boot/initrd.img-6.12.1 "
+    f"cmdline={CMDLINE}"
+)
+
+
+def tank(missing: int = 0, *versions: str) -> MemoryPool:
+    return MemoryPool({"@": system(*(versions or ("6.12.1",)))}, missing=missing)
+
+
+# --- waiting and choosing ---------------------------------------------------------------------
+
+
+def test_a_complete_pool_boots_at_once_with_the_lines_that_log_readers_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [(0, [tank()])])
+    lines = bench.boot()
+    assert lines[:3] == [f"poolboot: pool btrfs tank {UUID} members 3/3", ENTRY, BOOTING]
+    assert lines[3].startswith("poolboot: jumping after ")
+    assert len(lines) == 4
+    assert bench.staged == [f"6.12.1 {CMDLINE}"]
+    assert bench.clock.now() == 100
+
+
+def test_a_late_member_is_waited_for_and_the_wait_speaks_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [(0, [tank(1)]), (2.5, [tank()])])
+    lines = bench.boot()
+    assert lines[0] == (
+        "poolboot: waiting up to 9 s more for member 1 (uuid slot-1) of btrfs pool tank; then it goes on degraded"
+    )
+    assert lines[1].endswith("members 3/3")
+    assert 102.5 <= bench.clock.now() < 102.7
+    assert "degraded" not in bench.staged[0]
+
+
+def test_after_the_wait_it_goes_on_degraded_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [(0, [tank(1)])], "poolboot.wait=4")
+    lines = bench.boot()
+    assert "poolboot: going on degraded: missing member 1 (uuid slot-1) of btrfs pool tank" in lines
+    assert f"poolboot: pool btrfs tank {UUID} members 2/3" in lines
+    assert "rootflags=subvol=@,degraded" in bench.staged[0]
+    assert 104 <= bench.clock.now() < 104.2
+
+
+def test_degraded_never(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [(0, [tank(1)])], "poolboot.degraded=never")
+    lines = bench.boot()
+    assert bench.staged == []
+    assert lines[0].endswith("then the rescue prompt, as poolboot.degraded=never")
+    assert lines[-1] == (
+        "poolboot: error: missing member 1 (uuid slot-1) of btrfs pool tank, and poolboot.degraded=never"
+    )
+
+
+@pytest.mark.parametrize(("typed", "boots"), [("y\n", True), ("n\n", False), ("\n", False), ("", False)])
+def test_degraded_ask(monkeypatch: pytest.MonkeyPatch, typed: str, boots: bool) -> None:
+    bench = Bench(monkeypatch, [(0, [tank(1)])], "poolboot.degraded=ask", typed)
+    bench.boot()
+    assert bool(bench.staged) == boots
+
+
+def test_no_disks_names_what_was_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [], "poolboot.wait=3 root=LABEL=tank")
+    assert bench.boot() == [
+        "poolboot: waiting up to 2 s more for the pool with label tank: no disk has one so far; then the rescue prompt",
+        "poolboot: error: nothing to boot; waited 3 s for the pool with label tank: no disk has one so far; "
+        "disks: none",
+    ]
+    assert 103 <= bench.clock.now() < 103.2
+
+
+def test_a_pool_without_a_kernel_is_not_the_end_of_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = MemoryPool({"/": {}}, "data", "1-2")
+    bench = Bench(monkeypatch, [(0, [data]), (1, [data, tank()])])
+    assert ENTRY in bench.boot()
+    assert bench.staged
+
+
+def test_root_chooses_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = MemoryPool({"@": system("9.9")}, "other", "1-2", missing=1)
+    bench = Bench(monkeypatch, [(0, [other, tank()])], f"root=UUID={UUID}")
+    bench.boot()
+    assert bench.staged == [f"6.12.1 {CMDLINE}"]
+    assert bench.clock.now() == 100  # the other one is none of our business
+
+
+def test_a_pool_beyond_rescue_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = MemoryPool({"/": {}}, "broken", "1-2", trouble=MissingDevices("broken", ["vda"], ["vdb"]))
+    bench = Bench(monkeypatch, [(0, [broken, tank()])])
+    assert "poolboot: note: btrfs broken: cannot list its trees: pool broken: missing vdb; present: vda" in bench.boot()
+    assert bench.staged
+
+
+# --- fallback ---------------------------------------------------------------------------------
+
+
+def test_a_refused_entry_is_followed_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [(0, [tank(0, "6.12.1", "6.9", "6.1")])])
+    bench.refuse = {"6.12.1": Corrupt("vda", "extent", 4096), "6.9": MemoryError()}
+    lines = bench.boot()
+    assert "poolboot: error: Test Linux 1, kernel 6.12.1: vda: corrupt extent at offset 0x1000" in lines
+    assert "poolboot: error: Test Linux 1, kernel 6.9: MemoryError" in lines
+    assert bench.staged == [f"6.1 {CMDLINE}"]
+
+
+def test_after_the_last_entry_comes_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [(0, [tank()])])
+    bench.refuse = {"6.12.1": Refused("ENOSYS")}
+    assert bench.boot()[-1] == "poolboot: error: none of the entries could be booted"
+
+
+def test_on_error_acts_after_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    for action in ("reboot", "poweroff"):
+        bench = Bench(monkeypatch, [], f"poolboot.wait=0 poolboot.on-error={action}")
+        lines = bench.boot()
+        assert lines[0].startswith("poolboot: error: nothing to boot")
+        assert lines[1] == f"poolboot: {action} in 5 s, as poolboot.on-error={action}"
+        assert bench.left == [action]
+
+
+def test_handover_none_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [(0, [tank()])], "poolboot.handover=none")
+    lines = bench.boot()
+    assert lines[-2].startswith("poolboot: would boot Test Linux 1, kernel 6.12.1 kernel=")
+    assert bench.staged == []
+
+
+def test_a_way_we_have_not_is_an_error_that_names_those_we_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [(0, [tank()])], "poolboot.handover=switch_root")
+    monkeypatch.setattr(handover, "WAYS", {"kexec": bench})
+    text = "poolboot.handover=switch_root: this build hands over by kexec only"
+    assert f"poolboot: error: Test Linux 1, kernel 6.12.1: {text}" in bench.boot()
+
+
+def test_healing_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = tank(0, "6.12.1", "6.9")
+    bench = Bench(monkeypatch, [(0, [pool])])
+    bench.refuse = {"6.12.1": Refused("no")}
+    original = pool.open
+
+    def damaged(root: str | None = None) -> object:
+        filesystem = original(root)
+        filesystem.health.damaged("/dev/vdb", Corrupt("/dev/vdb", "data", 8192))
+        return filesystem
+
+    monkeypatch.setattr(pool, "open", damaged)
+    health = [line for line in bench.boot() if "health" in line]
+    assert health == [
+        "poolboot: health: /dev/vdb: 1 damaged copy read around (first: /dev/vdb: corrupt data at offset 0x2000)"
+    ]
+
+
+# --- PID 1 ------------------------------------------------------------------------------------
+
+
+class Enough(BaseException):
+    """Ends a PID 1 that never ends."""
+
+
+def test_pid_1_reports_its_own_crash_and_serves_the_prompt_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [])
+    stays: list[int] = []
+
+    def crash(machine: main.Machine) -> None:
+        machine.console = bench.console
+        machine.doing = "testing"
+        try:
+            raise KeyError("inner")
+        except KeyError as error:
+            raise RuntimeError("a bug\nof two lines") from error
+
+    def rescue(machine: main.Machine) -> bool:
+        stays.append(1)
+        if len(stays) == 3:
+            raise Enough
+        if len(stays) == 2:
+            raise ValueError("the prompt has a bug, too")
+        return True
+
+    monkeypatch.setattr(main.Machine, "start", crash)
+    monkeypatch.setattr(main, "boot", crash)
+    monkeypatch.setattr(main, "rescue", rescue)
+    monkeypatch.setattr(main.signal, "signal", lambda *args: None)
+    with pytest.raises(Enough):
+        main.pid1()
+    lines = bench.console.lines()
+    assert lines[0] == "poolboot: error: internal error while testing"
+    assert lines[1].startswith("poolboot: error:   RuntimeError: a bug of two lines (test_init_boot.py:")
+    assert lines[2].startswith("poolboot: error:   KeyError: 'inner' (test_init_boot.py:")
+    assert lines[3].startswith(f"poolboot: error:   poolboot {init.VERSION}, Python 3.")
+    assert sum("RuntimeError" in line for line in lines) == 2  # start, and the boot after the first prompt
+    assert sum("the prompt has a bug, too" in line for line in lines) == 1
+
+
+def test_a_console_that_is_gone_does_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [])
+    monkeypatch.setattr(console, "open_consoles", lambda: bench.console)
+    monkeypatch.setattr("init.rescue.time.sleep", bench.clock.sleep)
+    bench.machine.console = TestConsole("")
+    assert main.rescue(bench.machine) is False
+    assert bench.clock.now() == 100 + main.ALONE
+
+
+def test_a_crash_in_telling_of_a_crash_is_survived(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    machine = main.Machine()
+    monkeypatch.setattr(report, "crash", lambda *args: 1 / 0)
+    main.tell(machine, ValueError("first"))
+    assert "ZeroDivisionError('division by zero') while telling of ValueError('first')" in capfd.readouterr().err
+
+
+# --- rescue -----------------------------------------------------------------------------------
+
+
+def rescue(
+    typed: str, pool: MemoryPool | None, monkeypatch: pytest.MonkeyPatch, knobs: str = ""
+) -> tuple[object, list[str]]:
+    monkeypatch.setattr(pools, "assemble", lambda devices, complain: [pool] if pool else [])
+    monkeypatch.setattr("init.rescue.time.sleep", lambda seconds: None)
+    screen = TestConsole(typed)
+    found = Survey([], config.read(knobs)) if pool is not None else None
+    result: object
+    try:
+        result = Rescue(screen, found, Disks("/nonexistent")).run()
+    except Closed:
+        result = Closed
+    return result, screen.output().replace("poolboot> ", "").splitlines()
+
+
+def shown(typed: str, monkeypatch: pytest.MonkeyPatch, pool: MemoryPool | None = None) -> list[str]:
+    return rescue(typed + "\nretry\n", pool or tank(1, "6.12.1", "6.9"), monkeypatch)[1][1:]
+
+
+def test_the_prompt_announces_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, lines = rescue("retry\n", None, monkeypatch)
+    assert lines[0].startswith("poolboot: rescue")
+
+
+def test_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown("pools", monkeypatch) == [
+        f"pool btrfs tank {UUID} members 2/3 degraded",
+        "  1  missing   -  slot-1",
+        "  2  online    /dev/vdb  slot-2",
+        "  3  online    /dev/vdc  slot-3",
+    ]
+
+
+def test_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = shown("entries", monkeypatch)
+    assert lines[0] == "entry 1 Test Linux 1, kernel 6.12.1 (/boot of tank:@)"
+    assert lines[4] == "entry 2 Test Linux 1, kernel 6.9 (/boot of tank:@)"
+
+
+def test_ls_and_cat(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = system("6.12.1", hostname=b"box\x1b[2J\n", link="hostname")
+    pool = MemoryPool({"@": tree, "other": {"a file": b"in other\n"}})
+    lines = shown("ls /etc\ncat /etc/hostname\ncat /etc/link\nuse 2\ncat a file\nls", monkeypatch, pool)
+    assert [line.split()[-1] for line in lines[:2]] == ["hostname", "hostname"]
+    assert lines[0].startswith("-rw-r--r--     0     0           8 2001-09-09 01:46 hostname")
+    assert lines[1].endswith(" link -> hostname")
+    assert lines[3:5] == ["box\\x1b[2J", "box\\x1b[2J"]  # nothing on a disk drives the terminal
+    assert lines[5:7] == ["now in tank:other", "in other"]
+    assert lines[7].endswith(" a file")
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        ("cat", "cat: which file?"),
+        ("cat /gone", "cat: /gone: no such file or directory"),
+        ("cat /etc", "cat: /etc: is a directory"),
+        ("ls /sbin/init/x", "ls: /sbin/init/x: not a directory"),
+        ("ls /bad", "-rw-r--r--     0     0           1 2001-09-09 01:46 /bad"),
+        ("cat /bad", "cat: vda: corrupt extent at offset 0x1000"),
+        ("use 9", "use: wants a number of the list that roots prints"),
+        ("use x", "use: wants a number of the list that roots prints"),
+        ("roots", "  1  tank:@ default"),
+        ("boot", "boot: which one? See entries"),
+        ("boot 7", "boot: there is no entry 7"),
+        ("devices", "no disks"),
+        ("pool", "pool: no such command; did you mean pools?"),
+        ("xyzzy", "xyzzy: no such command; try help"),
+    ],
+)
+def test_answers(typed: str, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = system("6.1") | {"bad": Damaged(Corrupt("vda", "extent", 4096))}
+    assert shown(typed, monkeypatch, MemoryPool({"@": tree})) == [answer]
+
+
+def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "\n".join(shown("help", monkeypatch))
+    for command in ("pools", "ls", "cat", "entries", "boot", "devices", "dmesg", "retry", "reboot", "poweroff", "use"):
+        assert f"  {command}" in text or f", {command}" in text
+
+
+def test_boot_with_more_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry, _ = rescue("boot 2 single debug\n", tank(0, "6.12.1", "6.9"), monkeypatch)
+    assert isinstance(entry, handover.BootEntry)
+    assert (entry.version, entry.cmdline) == ("6.9", f"{CMDLINE} single debug")
+
+
+def test_power(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(power, "reboot", lambda: done.append("reboot"))
+    monkeypatch.setattr(power, "poweroff", lambda: done.append("poweroff"))
+    rescue("reboot\npoweroff\n", None, monkeypatch)
+    assert done == ["reboot", "poweroff"]
+
+
+def test_a_bug_in_a_command_does_not_take_the_prompt_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Disks, "describe", lambda self: 1 / 0)
+    lines = shown("devices\npools", monkeypatch)
+    assert lines[0] == "poolboot: error: internal error while serving devices"
+    assert any(line.startswith("pool btrfs tank") for line in lines)
+
+
+def test_every_command_works_with_nothing_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, lines = rescue("pools\nroots\nls\ncat /x\nentries\nboot 1\n\n   \nretry\n", None, monkeypatch)
+    assert lines[1:6] == [
+        "no pools; see devices",
+        "ls: there is no pool to look into",
+        "cat: there is no pool to look into",
+        "nothing to boot was found; see pools",
+        "boot: there is no entry 1",
+    ]
+
+
+def test_the_end_of_input_ends_the_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rescue("pools\n", None, monkeypatch)[0] is Closed
+
+
+# --- console ----------------------------------------------------------------------------------
+
+
+def test_lines_arrive_in_pieces_and_in_bunches() -> None:
+    source, sink = os.pipe()
+    screen = console.Console((), (source,))
+    os.write(sink, b"one\r\ntwo\nthr")
+    assert [screen.readline(""), screen.readline("")] == ["one", "two"]
+    assert screen.readline("", timeout=0.01) is None
+    os.write(sink, b"ee\xff\n")
+    assert screen.readline("") == "three\udcff"
+
+
+def test_one_console_closing_leaves_the_other() -> None:
+    (gone, gone_sink), (source, sink) = os.pipe(), os.pipe()
+    os.close(gone_sink)
+    os.write(sink, b"here\n")
+    screen = console.Console((-1, sink), (gone, source))
+    screen.say("goes to who is left")
+    answers = [screen.readline(""), screen.readline("")]
+    assert "here" in answers
+
+
+def test_a_flood_without_a_line_end_is_bounded() -> None:
+    source, sink = os.pipe()
+    screen = console.Console((), (source,))
+    for _ in range(20):
+        os.write(sink, b"x" * 2048)
+        screen.readline("", timeout=0.01)
+    os.write(sink, b"\n")
+    line = screen.readline("")
+    assert line is not None
+    assert len(line) < console.MAX_LINE
+
+
+def test_consoles_of_the_kernel_are_found(tmp_path: Path) -> None:
+    (tmp_path / "class" / "tty" / "console").mkdir(parents=True)
+    (tmp_path / "class" / "tty" / "console" / "active").write_text("ttyA ttyB ttyGone\n")
+    for name in ("ttyA", "ttyB"):
+        (tmp_path / name).touch()
+    code = (
+        f"from init import console\nscreen = console.open_consoles({str(tmp_path)!r}, {str(tmp_path)!r})\n"
+        "screen.say('hello')\nprint('from print', flush=True)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(init.__file__).parents[1])
+    assert (tmp_path / "ttyB").read_text() == "poolboot: hello\n"
+    assert "from print" in (tmp_path / "ttyA").read_text()
+
+
+# --- the desk and the house -------------------------------------------------------------------
+
+
+def test_dry_run_of_no_disk_and_of_a_foreign_one(tmp_path: Path) -> None:
+    image = tmp_path / "foreign.img"
+    image.write_bytes(b"\x55\xaa" * 4096)
+    command = [sys.executable, "-m", "init", "--dry-run"]
+    cwd = Path(init.__file__).parents[1]
+    done = subprocess.run([*command, "-a", str(image)], capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == 1
+    assert "would stay at the rescue prompt: a btrfs filesystem or ZFS pool: no disk has one so far" in done.stdout
+    done = subprocess.run([*command, "-a", str(tmp_path / "gone")], capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == 1
+    assert done.stderr.startswith("poolboot: error: ")
+    assert "Traceback" not in done.stderr
+
+
+COSTLY = {
+    "logging",
+    "argparse",
+    "dataclasses",
+    "pathlib",
+    "subprocess",
+    "socket",
+    "tempfile",
+    "json",
+    "ctypes",
+    "shlex",
+}
+HOUSE = Path(init.__file__).parent
+
+
+@pytest.mark.parametrize("path", sorted(HOUSE.rglob("*.py")), ids=lambda path: str(path.relative_to(HOUSE)))
+def test_costly_modules_are_imported_only_where_they_are_needed(path: Path) -> None:
+    """At the top of a module they would cost every boot a tenth of a second each on a slow machine."""
+    for node in ast.parse(path.read_text()).body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not COSTLY & {name.partition(".")[0] for name in names}
+
+
+def test_one_version() -> None:
+    project = tomllib.loads((Path(init.__file__).parents[1] / "pyproject.toml").read_text())
+    assert project["project"]["version"] == init.VERSION

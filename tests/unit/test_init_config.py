@@ -45,14 +45,26 @@ def test_what_is_quoted_parses_back(parameters: list[tuple[str, str | None]]) ->
 def test_knobs() -> None:
     read = config.read(
         "root=LABEL=tank rootflags=compress=zstd,subvol=/@root console=tty0 console=ttyS0,115200 "
-        'poolboot.handover=kexec poolboot.entry=2 poolboot.kernel=/boot/k poolboot.initrd=/a,/b poolboot.cmdline="ro single" '
-        "poolboot.append=debug poolboot.timeout=3 poolboot.wait=1.5 poolboot.degraded=never poolboot.on-error=reboot poolboot.debug"
+        "poolboot.handover=kexec poolboot.entry=2 poolboot.kernel=/boot/k poolboot.initrd=/a,/b "
+        'poolboot.cmdline="ro single" poolboot.append=debug poolboot.timeout=3 poolboot.wait=1.5 '
+        "poolboot.degraded=never poolboot.on-error=reboot poolboot.debug"
     )
     assert read.warnings == ()
-    assert read[:13] == (
-        "LABEL=tank", "compress=zstd,subvol=/@root", "kexec", "2", "/boot/k", ("/a", "/b"), "ro single", "debug", 3.0,
-        1.5, "never", "reboot", True,
-    )  # fmt: skip
+    assert read._replace(parameters=()) == config.BootConfig(
+        root="LABEL=tank",
+        rootflags="compress=zstd,subvol=/@root",
+        handover="kexec",
+        entry="2",
+        kernel="/boot/k",
+        initrd=("/a", "/b"),
+        cmdline="ro single",
+        append="debug",
+        timeout=3.0,
+        wait=1.5,
+        degraded="never",
+        on_error="reboot",
+        debug=True,
+    )
     assert (read.subvol, read.subvolid, read.consoles) == ("@root", None, ("tty0", "ttyS0,115200"))
     assert config.read("poolboot.on_error=poweroff").on_error == "poweroff"
     assert config.read("rootflags=subvolid=257").subvolid == 257

@@ -1,0 +1,199 @@
+"""Path C: put the root's kernel and initrd onto an ESP, tell the firmware to start them once, and reboot.
+
+For machines whose running kernel refuses kexec.  BootNext is one shot: when the staged kernel does not start, the
+firmware goes on to BootOrder, which leads to us again.  A system that did start has written to its root: when the
+same kernel was staged several times and the root is as it was, we give up this way instead of restarting for ever.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from fsdrivers.errors import FsError
+from fsdrivers.filesystem import File
+from init import pe
+from init.config import BootConfig
+from init.entries.entry import BootEntry
+from init.handover import power
+from init.handover.refused import Refused
+
+if TYPE_CHECKING:
+    from fsdrivers.partitions import Partition
+    from init.bootvars import Partition as FirmwarePartition
+    from init.efivars import Variables
+    from init.esp import Content
+
+OWN = "poolboot: "
+"""Descriptions of our boot options begin with it."""
+ATTEMPT = "attempt"
+"""The file on the ESP that remembers what was staged last, the generation of its root, and how often."""
+TRIES = 3
+"""More than one: power cuts happen."""
+MAX_CMDLINE = 2047  # bytes; arch/x86/include/asm/setup.h:COMMAND_LINE_SIZE less the NUL, v6.12
+
+
+def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> None:
+    """Write ``entry``'s files, make the boot option and set BootNext.
+
+    Raises Refused, or the driver's FsError when the root cannot be read.
+    """
+    from init import esp
+    from init.devices import Disks
+    from init.efivars import Variables, secure_boot
+
+    variables = Variables()
+    if not variables.available:
+        raise Refused("this machine has no EFI variables: it was not started by UEFI firmware")
+    filesystem = entry.place.filesystem
+    kernel = filesystem.open(entry.kernel)
+    preflight(kernel, os.uname().machine, secure_boot(variables))
+    disks = Disks()
+    try:
+        disks.scan()
+        partition = esp.find(disks.devices, config.esp)
+        contents = [esp.content("linux", ".efi", [kernel])]
+        if entry.initrds:
+            contents.append(esp.content("initrd", ".img", [filesystem.open(path) for path in entry.initrds]))
+        options = load_options([one.name for one in contents], entry.cmdline)
+        with esp.mounted(partition) as root:
+            directory = f"{root}/{esp.DIRECTORY}"
+            attempt = Attempt(_identity(contents), entry.place.root.generation, 1)
+            attempt = next_attempt(read_attempt(directory), attempt)
+            esp.write(root, contents, referenced(variables), say)
+            number = point_at(variables, partition, contents[0].name, options, entry.title, config.boot_order)
+            esp.put(directory, ATTEMPT, [attempt.line()])
+            esp.tidy(directory, {one.name for one in contents})
+        say(f"the firmware starts Boot{number:04X} next: {esp.DIRECTORY}/{contents[0].name} on {partition.name}")
+    except FsError:
+        raise
+    except OSError as error:
+        raise Refused(f"staging on the EFI system partition: {esp.explain(error)}") from error
+    finally:
+        disks.close()
+
+
+def go() -> None:
+    """Reboot into the firmware."""
+    power.reboot()
+
+
+def preflight(kernel: File, machine: str, secure: bool) -> None:
+    """Raise Refused for a file that the firmware cannot start."""
+    program = pe.identify(kernel.read(0, 4096))
+    if program is None:
+        raise Refused(f"{kernel.path} is no EFI program: the firmware starts only kernels with CONFIG_EFI_STUB")
+    if program.machine != machine:
+        raise Refused(f"{kernel.path} is an EFI program for {program.machine}, this machine is {machine}")
+    if secure and not program.signed:
+        raise Refused(f"{kernel.path} is not signed, and Secure Boot is on: sign it with an enrolled key")
+
+
+def load_options(names: Sequence[str], cmdline: str) -> bytes:
+    """What the kernel's EFI stub gets: the command line, with the initrd where the stub finds it.
+
+    Source: Documentation/admin-guide/efi-stub.rst, v6.12.
+    """
+    from init.efivars import ucs2
+    from init.esp import DIRECTORY
+
+    folder = DIRECTORY.replace("/", "\\")
+    words = [f"initrd=\\{folder}\\{name}" for name in names[1:]]
+    text = " ".join([*words, cmdline]).strip()
+    if len(os.fsencode(text)) > MAX_CMDLINE:
+        raise Refused(f"the command line has {len(os.fsencode(text))} bytes with the initrd's path; {MAX_CMDLINE} fit")
+    return ucs2(text)
+
+
+class Attempt(NamedTuple):
+    """What was staged: its files, the generation of the root then, and how many times with both of these."""
+
+    identity: str
+    generation: int
+    count: int
+
+    def line(self) -> bytes:
+        """As the file holds it."""
+        return f"{self.identity} {self.generation} {self.count}\n".encode()
+
+
+def read_attempt(directory: str) -> Attempt | None:
+    """The last attempt, None when there was none or the file is damaged."""
+    try:
+        with open(f"{directory}/{ATTEMPT}", encoding="ascii", errors="replace") as file:
+            words = file.read(4096).split()
+    except OSError:
+        return None
+    if len(words) != 3 or not (words[1] + words[2]).isdecimal():
+        return None
+    return Attempt(words[0], int(words[1]), int(words[2]))
+
+
+def next_attempt(last: Attempt | None, now: Attempt) -> Attempt:
+    """``now`` with its count; raises Refused when there were enough."""
+    if last is None or last[:2] != now[:2]:
+        return now
+    if last.count >= TRIES:
+        raise Refused(
+            f"the firmware was told {last.count} times to start this kernel, and nothing was written to its root since"
+            ": the firmware refuses the kernel (Secure Boot?), or the system fails early"
+        )
+    return now._replace(count=last.count + 1)
+
+
+def referenced(variables: Variables) -> list[str]:
+    """The staged files that our boot option points at now: they stay until it points at new ones."""
+    from init.bootvars import BootMenu
+
+    names = []
+    for option in BootMenu(variables).options():
+        if option.description.startswith(OWN):
+            text = option.data.decode("utf-16-le", "replace")
+            paths = [
+                option.file,
+                *(word.removeprefix("initrd=") for word in text.split() if word.startswith("initrd=")),
+            ]
+            names += [path.replace("\\", "/").rpartition("/")[2] for path in paths]
+    return names
+
+
+def point_at(variables: Variables, partition: Partition, kernel: str, options: bytes, title: str, order: bool) -> int:
+    """Make the boot option for a staged kernel and set BootNext, and BootOrder when asked; returns its number."""
+    from init.bootvars import BootMenu, device_path
+    from init.esp import DIRECTORY
+
+    menu = BootMenu(variables)
+    path = device_path(firmware_partition(partition, sector_size(partition)), f"\\{DIRECTORY}\\{kernel}")
+    number = menu.put(f"{OWN}{title}", path, options, OWN)
+    if order:
+        menu.set_order([number, *(other for other in menu.order() if other != number)])
+    menu.set_next(number)
+    return number
+
+
+def firmware_partition(partition: Partition, sector: int) -> FirmwarePartition:
+    """The partition as a device path has it; ``sector`` is the disk's logical sector size in bytes."""
+    from init.bootvars import Partition as FirmwarePartition
+
+    gpt = partition.type != "0xef"
+    if gpt:
+        a, b, c, d, e = partition.uuid.split("-")
+        signature = b"".join(bytes.fromhex(part)[::-1] for part in (a, b, c)) + bytes.fromhex(d + e)
+    else:
+        signature = bytes.fromhex(partition.uuid[:8])[::-1] + bytes(12)
+    return FirmwarePartition(partition.number, partition.start // sector, partition.size // sector, signature, gpt)
+
+
+def sector_size(partition: Partition, sys: str = "/sys") -> int:
+    """The logical sector size in bytes of the partition's disk; 512 when the kernel does not say."""
+    name = os.path.basename(partition.parent.name)
+    try:
+        with open(f"{sys}/class/block/{name}/queue/logical_block_size", encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 512
+
+
+def _identity(contents: Sequence[Content]) -> str:
+    return "+".join(one.digest[:10].hex() for one in contents)

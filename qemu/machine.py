@@ -169,6 +169,8 @@ class Machine:
     def kill(self) -> None:
         """End the machine as pulling the plug does."""
         if self._process:
+            if self._reader and self._process.poll() is None:
+                os.killpg(self._process.pid, signal.SIGKILL)  # it leads a session of its own
             self._process.kill()
             self._process.wait()
             if self._reader:

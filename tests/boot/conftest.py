@@ -1,0 +1,50 @@
+"""Machines that boot the image under test."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qemu import run
+from qemu.machine import Disk, Machine
+
+LOGS = run.BUILD / "boot-logs"
+
+
+@pytest.fixture
+def machine(boot_image: Any, request: pytest.FixtureRequest) -> Callable[..., Machine]:
+    """Makes a Machine with the boot image: ``machine(disks, append="...", memory=...)``; its console goes to LOGS."""
+
+    def make(disks: Sequence[Path | Disk], append: str = "", **options: Any) -> Machine:
+        log = LOGS / f"{request.node.name}.log"
+        cmdline = f"{run.CMDLINE} {append}".strip()
+        return Machine(boot_image.kernel, boot_image.initrd, cmdline, disks, log=log, **options)
+
+    return make
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Callable[[Path], Path]:
+    """Makes a sparse copy of a disk image that a test may damage."""
+
+    def make(image: Path) -> Path:
+        return copy_sparse(image, tmp_path / f"{image.parent.name}-{image.name}")
+
+    return make
+
+
+def copy_sparse(source: Path, target: Path, block: int = 1 << 20) -> Path:
+    """Copy without writing the stretches of zeros; returns ``target``."""
+    with source.open("rb") as reader, target.open("wb") as writer:
+        while data := reader.read(block):
+            if data.count(0) == len(data):
+                writer.seek(len(data), 1)
+            else:
+                writer.write(data)
+        writer.truncate(reader.tell())
+    shutil.copystat(source, target)
+    return target

@@ -1,0 +1,65 @@
+"""What all rings of tests share: their order, their time limits, and what takes long to make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from qemu import images, run, workshop
+
+# Quick rings first: who broke a parser hears of it before the first machine starts.
+RINGS = ("unit", "fuzz", "images", "boot")
+SLOW = ("images", "boot")
+SLOW_SECONDS = 1800  # the first test that needs an image waits until it is made
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--suite", default="bookworm", help="the Debian that the boot tests boot")
+    parser.addoption("--kernel", type=Path, help="bootstrap kernel for the boot tests (default: build/vmlinuz)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_ring)
+    for item in items:
+        if any(item.get_closest_marker(name) for name in SLOW) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
+
+def _ring(item: pytest.Item) -> int:
+    directory = item.path.relative_to(Path(__file__).parent).parts[0]
+    return RINGS.index(directory) if directory in RINGS else len(RINGS)
+
+
+class BootImage(NamedTuple):
+    """The bootstrap kernel and the initramfs under test."""
+
+    kernel: Path
+    initrd: Path
+
+
+@contextmanager
+def _aloud(config: pytest.Config) -> Iterator[None]:
+    """Long steps tell of their progress, which pytest would hide."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print(flush=True)
+        yield
+
+
+@pytest.fixture(scope="session")
+def boot_image(request: pytest.FixtureRequest) -> BootImage:
+    """What build.py makes of the sources as they are now."""
+    with _aloud(request.config):
+        run.build()
+    return BootImage(*run.bootstrap(request.config.getoption("--kernel")))
+
+
+@pytest.fixture(scope="session")
+def debian(request: pytest.FixtureRequest) -> workshop.Made:
+    """A Debian on three disks, btrfs RAID1."""
+    with _aloud(request.config):
+        return images.debian_raid1(request.config.getoption("--suite"))

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The compression function of BLAKE3, over many nodes of its tree at once; the tree is in fsdrivers.checksums.blake3."""
+"""BLAKE3's compression function over many nodes of its tree at once; the tree is in fsdrivers.checksums.blake3."""
 
 from __future__ import annotations
 

@@ -17,11 +17,8 @@ SKEIN_PARITY = cython.declare(cython.ulonglong, 0x1BD11BDAA9FC1A22)
 EDONR_FIRST = cython.declare(cython.ulonglong, 0xAAAAAAAAAAAAAAAA)
 EDONR_SECOND = cython.declare(cython.ulonglong, 0x5555555555555555)
 
-# Turns of Threefish-512's mix functions, eight rounds of four.
-_TURNS = bytes(
-    (46, 36, 19, 37, 33, 27, 14, 42, 17, 49, 36, 39, 44, 9, 54, 56)
-    + (39, 30, 34, 24, 13, 50, 10, 17, 25, 29, 39, 43, 8, 35, 56, 22)
-)
+# Turns of Threefish-512's mix functions: eight rounds of four.
+_TURNS = bytes.fromhex("2e241325 211b0e2a 11312427 2c093638 271e2218 0d320a11 191d272b 08233816")
 
 
 def sha512_blocks(state: bytes, data: bytes, constants: bytes) -> bytes:

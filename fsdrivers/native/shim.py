@@ -1,38 +1,31 @@
 """What the native modules need of ``cython`` when they run uncompiled: names that change nothing.
 
-Types only serve annotations, decorators and ``nogil`` do nothing, casts give back what they get.  Compiled code
-never sees this module; machines without Cython need it.
+Compiled code never sees this module; machines without Cython need it.  Types of variables are mere annotations,
+which nobody evaluates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
 compiled = False
-
-uchar = uint = ulonglong = Py_ssize_t = int
-p_uchar = p_const_uchar = p_ulonglong = p_uint = object
-void = None
+ulonglong = Py_ssize_t = int
 
 
-def _unchanged(function: T) -> T:
+def cfunc(function: T) -> T:
+    """A function that is none of Python's when it is compiled."""
     return function
 
 
-cfunc = inline = _unchanged
+inline = cfunc
 
 
-def exceptval(value: object = None, *, check: bool = False) -> Callable[[T], T]:
+def exceptval(*, check: bool) -> Callable[[T], T]:
     """Say how a compiled function reports errors; Python functions raise anyway."""
-    return _unchanged
-
-
-def cast(to: object, value: T) -> T:
-    """The value itself: there is only one kind of object to be had."""
-    return value
+    return cfunc
 
 
 def declare(kind: object, value: T) -> T:
@@ -49,7 +42,7 @@ class _Nogil:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, *exc: object) -> None:
         pass
 
 

@@ -52,10 +52,8 @@ class Recipe(NamedTuple):
     components: Sequence[str] = ("main",)
     modules: Sequence[str] = ("btrfs",)
     """Kernel modules that are loaded before the script runs (their dependencies come along)."""
-    module_files: Sequence[Path] = ()
-    """Modules that do not come with the kernel, for ``modules`` to name."""
     kernel: debian.Kernel | None = None
-    """Another kernel than that of ``suite``."""
+    """Another kernel than that of ``suite``, perhaps with modules that Debian's own does not have."""
     timeout: float = 600
     """Seconds that the guest may take."""
     memory: int = 1024
@@ -83,7 +81,7 @@ def make(recipe: Recipe) -> Made:
     tree = debian.packages(recipe.suite, names, recipe.components)
     parts = [
         recipe.script, list(recipe.disks), recipe.suite, list(recipe.modules), recipe.memory, kernel.release,
-        tree.parent.name, [(path.name, fingerprint(path)) for path in (*recipe.inputs, *recipe.module_files)],
+        tree.parent.name, [(path.name, fingerprint(path)) for path in recipe.inputs],
         _INIT, _LIBRARY,
     ]  # fmt: skip
     label = f"{recipe.name}-{cache.key(*parts)}"
@@ -159,21 +157,30 @@ def _unpack(tar: tarfile.TarFile, directory: Path) -> None:
 
 
 def _initrd(recipe: Recipe, kernel: debian.Kernel, tree: Path) -> bytes:
-    files = guest.Files()
-    guest.add_programs(files, tree)
-    guest.add_modules(files, kernel, [*BASE_MODULES, *recipe.modules], recipe.module_files)
-    files.add("init", _INIT.encode(), 0o755)
-    files.add("library", _LIBRARY.encode())
-    files.add("recipe", recipe.script.encode())
-    files.add("etc/passwd", b"root:x:0:0:root:/root:/bin/bash\n")
-    files.add("etc/group", b"root:x:0:\n")
-    letters = " ".join(f"/dev/vd{chr(ord('a') + number)}" for number in range(len(recipe.disks)))
-    income, outcome = (f"/dev/vd{chr(ord('a') + len(recipe.disks) + more)}" for more in (0, 1))
-    settings = f'DISKS="{letters}"\nDISK=({letters})\nINCOME={income}\nOUTCOME={outcome}\n'
-    files.add("settings", settings.encode())
-    if "usr/bin/sh" not in files:
-        files.link("usr/bin/sh", "bash")
-    return files.cpio()
+    archive = guest.root()
+    guest.add_programs(archive, tree)
+    guest.add_modules(archive, kernel, [*BASE_MODULES, *recipe.modules])
+    archive.file("init", _INIT.encode(), 0o755)
+    archive.file("library", _LIBRARY.encode())
+    archive.file("recipe", recipe.script.encode())
+    archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/bash\n")
+    archive.file("etc/group", b"root:x:0:\n")
+    *devices, income, outcome = (_device(number) for number in range(len(recipe.disks) + 2))
+    words = " ".join(devices)
+    archive.file("settings", f'DISKS="{words}"\nDISK=({words})\nINCOME={income}\nOUTCOME={outcome}\n'.encode())
+    if "usr/bin/sh" not in archive:
+        archive.symlink("usr/bin/sh", "bash")
+    return archive.pack()
+
+
+def _device(number: int) -> str:
+    """The device of the virtio disk ``number`` (from 0).  Source: drivers/block/virtio_blk.c:virtblk_name_format."""
+    letters = ""
+    number += 1
+    while number:
+        number, digit = divmod(number - 1, 26)
+        letters = chr(ord("a") + digit) + letters
+    return f"/dev/vd{letters}"
 
 
 _INIT = """#!/bin/bash

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fsdrivers.zfs.layout import BIG, BLKPTR, EMBEDDED_DATA, EMBEDDED_PAYLOAD, LITTLE, SECTOR_SHIFT
+from fsdrivers.zfs.layout import BIG, BLKPTR, EMBEDDED_PAYLOAD, LITTLE, SECTOR_SHIFT
 
 _DVA_MASK = (1 << 63) - 1
 
@@ -68,26 +68,22 @@ def parse(data: bytes | memoryview, offset: int, order: str) -> Blkptr:
             (), (prop & 0x1FFFFFF) + 1, (prop >> 25 & 0x7F) + 1, prop >> 32 & 0x7F, 2, prop >> 48 & 0xFF,
             prop >> 56 & 0x1F, own, crypt, words[10], words[10], 1, (0, 0, 0, 0), prop >> 40 & 0xFF, raw,
         )  # fmt: skip
-    # The third address of an encrypted block is its salt and IV.
-    dvas = tuple(
-        Dva(
-            words[at] >> 32 & 0xFFFFFF,
-            (words[at + 1] & _DVA_MASK) << SECTOR_SHIFT,
-            (words[at] & 0xFFFFFF) << SECTOR_SHIFT,
-            bool(words[at + 1] >> 63),
-        )
-        for at in ((0, 2) if crypt and not prop >> 56 & 0x1F else (0, 2, 4))
-        if words[at] | words[at + 1]
-    )
-    if not words[0] | words[1]:
-        dvas = ()  # spa.h:BP_IS_HOLE looks at the first one only
+    dvas: list[Dva] = []
+    if words[0] | words[1]:  # spa.h:BP_IS_HOLE looks at the first address only
+        # The third address of an encrypted block is its salt and IV.
+        for at in (0, 2) if crypt and not prop >> 56 & 0x1F else (0, 2, 4):
+            first, second = words[at], words[at + 1]
+            if first | second:
+                dvas.append(
+                    Dva(
+                        first >> 32 & 0xFFFFFF,
+                        (second & _DVA_MASK) << SECTOR_SHIFT,
+                        (first & 0xFFFFFF) << SECTOR_SHIFT,
+                        bool(second >> 63),
+                    )
+                )
     return Blkptr(
-        dvas, ((prop & 0xFFFF) + 1) << SECTOR_SHIFT, ((prop >> 16 & 0xFFFF) + 1) << SECTOR_SHIFT, prop >> 32 & 0x7F,
-        prop >> 40 & 0xFF, prop >> 48 & 0xFF, prop >> 56 & 0x1F, own, crypt, words[10], words[9] or words[10],
-        words[11], words[12:16], None, b"",
+        tuple(dvas), ((prop & 0xFFFF) + 1) << SECTOR_SHIFT, ((prop >> 16 & 0xFFFF) + 1) << SECTOR_SHIFT,
+        prop >> 32 & 0x7F, prop >> 40 & 0xFF, prop >> 48 & 0xFF, prop >> 56 & 0x1F, own, crypt, words[10],
+        words[9] or words[10], words[11], words[12:16], None, b"",
     )  # fmt: skip
-
-
-def is_data(pointer: Blkptr) -> bool:
-    """Whether an embedded pointer carries data of the file (and not a redaction mark)."""
-    return pointer.embedded == EMBEDDED_DATA

@@ -15,6 +15,7 @@ from fsdrivers.zfs.blkptr import Blkptr
 from fsdrivers.zfs.layout import BLKPTR_SIZE, DNODE_CORE, DNODE_SIZE
 from fsdrivers.zfs.store import Store
 
+_KEPT_BLOCKS = 64  # of dnodes, 16 KiB each, decoded once more than the store's cache keeps them
 MAX_OBJECT_BYTES = 64 << 20  # of objects that are read as a whole (configurations, mappings)
 
 
@@ -25,7 +26,8 @@ class Dnode:
     """
 
     __slots__ = (
-        "_pointers", "block_size", "bonus_length", "bonus_type", "flags", "indirect_shift", "label", "levels",
+        "_lowest", "_pointers", "block_size", "bonus_length", "bonus_type", "flags", "indirect_shift", "label",
+        "levels",
         "max_block", "order", "pointers", "raw", "store", "type", "used",
     )  # fmt: skip
 
@@ -37,6 +39,7 @@ class Dnode:
         ) = layout.DNODE[order].unpack_from(raw)  # fmt: skip
         self.block_size: int = sectors << layout.SECTOR_SHIFT
         self._pointers: dict[int, Blkptr] = {}
+        self._lowest: tuple[int, bytes, str] = (-1, b"", "")  # the last used block of pointers to data
         if self.type:
             self._check()
 
@@ -82,11 +85,27 @@ class Dnode:
         """The pointer to data block ``number``, None when a hole covers it."""
         if number > self.max_block:
             return None
-        shift = self.indirect_shift - 7  # log2 of pointers in an indirect block
-        top = number >> shift * (self.levels - 1) if self.levels > 1 else number
-        if top >= self.pointers:
-            raise self.corrupt("block number beyond the block pointers", number * self.block_size, top)
-        here = self._top(top)
+        if self.levels == 1:
+            here = self._top(number)
+        else:
+            shift = self.indirect_shift - 7  # log2 of pointers in an indirect block
+            index, block, order = self._lowest
+            if index != number >> shift:
+                found = self._indirect(number, shift)
+                if found is None:
+                    return None
+                block, order = found
+                self._lowest = (number >> shift, block, order)
+            here = blkptr.parse(block, (number & (1 << shift) - 1) * BLKPTR_SIZE, order)
+        if here.hole:
+            return None
+        if here.level != 0:
+            raise self.corrupt("level of data block", number * self.block_size, here.level)
+        return here
+
+    def _indirect(self, number: int, shift: int) -> tuple[bytes, str] | None:
+        """The block of pointers that has the one to data block ``number``, and its byte order; None for a hole."""
+        here = self._top(number >> shift * (self.levels - 1))
         for level in range(self.levels - 1, 0, -1):
             if here.hole:
                 return None
@@ -95,17 +114,16 @@ class Dnode:
             if here.lsize != 1 << self.indirect_shift:
                 raise self.corrupt("size of indirect block", number * self.block_size, here.lsize)
             block = self.store.cached(here, f"{self.label}: indirect block")
-            index = number >> shift * (level - 1) & (1 << shift) - 1
-            here = blkptr.parse(block, index * BLKPTR_SIZE, here.order)
-        if here.hole:
-            return None
-        if here.level != 0:
-            raise self.corrupt("level of data block", number * self.block_size, here.level)
-        return here
+            if level == 1:
+                return block, here.order
+            here = blkptr.parse(block, (number >> shift * (level - 1) & (1 << shift) - 1) * BLKPTR_SIZE, here.order)
+        return None
 
     def _top(self, number: int) -> Blkptr:
         found = self._pointers.get(number)
         if found is None:
+            if number >= self.pointers:
+                raise self.corrupt("block number beyond the block pointers", number * self.block_size, number)
             found = self._pointers[number] = blkptr.parse(self.raw, DNODE_CORE + number * BLKPTR_SIZE, self.order)
         return found
 
@@ -191,13 +209,14 @@ class Objset:
         self.type, self.flags = layout.OBJSET_TAIL[pointer.order].unpack_from(data, layout.OBJSET_TYPE_OFFSET)
         self.zil_header = data[layout.ZIL_HEADER_OFFSET : layout.OBJSET_TYPE_OFFSET]
         self._dnodes: dict[int, Dnode] = {}
+        self._blocks: dict[int, tuple[bytes, str]] = {}  # of the meta dnode
 
     def dnode(self, number: int, *types: int) -> Dnode:
         """Object ``number``, of one of ``types`` if any are given.  Raises Corrupt when there is none."""
         found = self._dnodes.get(number)
         if found is None:
             found = self._read(number)
-            if len(self._dnodes) > 4096:
+            if len(self._dnodes) >= 4096:
                 self._dnodes.clear()
             self._dnodes[number] = found
         if not found.type or (types and found.type not in types):
@@ -209,7 +228,14 @@ class Objset:
         size = self.meta.block_size
         if number <= 0 or (number + 1) * DNODE_SIZE > self.meta.size:
             raise Corrupt(self.store.name, f"{label}: number", 0, f"1..{self.meta.size // DNODE_SIZE - 1}", number)
-        block, order = self.meta.block(number * DNODE_SIZE // size)
+        index = number * DNODE_SIZE // size
+        found = self._blocks.get(index)
+        if found is None:
+            found = self.meta.block(index)
+            if len(self._blocks) >= _KEPT_BLOCKS:
+                self._blocks.clear()
+            self._blocks[index] = found
+        block, order = found
         start = number * DNODE_SIZE % size
         slots = 1 + block[start + 12]  # dn_extra_slots
         if slots > layout.DNODE_MAX_SLOTS or start + slots * DNODE_SIZE > size:

@@ -53,7 +53,8 @@ WRITERS = {
     "com.delphix:zpool_checkpoint", "com.delphix:spacemap_v2", "com.delphix:bookmarks", "com.joyent:filesystem_limits",
     "com.delphix:livelist", "com.delphix:log_spacemap", "com.delphix:bookmark_written", "com.delphix:obsolete_counts",
     "org.zfsonlinux:userobj_accounting", "org.zfsonlinux:project_quota", "org.zfsonlinux:allocation_classes",
-    "com.datto:resilver_defer", "org.openzfs:device_rebuild", "org.openzfs:zilsaxattr", "com.fudosecurity:block_cloning",
+    "com.datto:resilver_defer", "org.openzfs:device_rebuild", "org.openzfs:zilsaxattr",
+    "com.fudosecurity:block_cloning",
 }  # fmt: skip
 
 

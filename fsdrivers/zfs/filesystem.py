@@ -58,11 +58,9 @@ class ZfsFilesystem(filesystem.Filesystem):
     def stat(self, node: Hashable) -> Stat:
         number = cast(int, node)
         own = self.attributes(number)
-        seconds = 1_000_000_000
         return Stat(
-            own.mode & 0xFFFF, own.uid & 0xFFFFFFFF, own.gid & 0xFFFFFFFF, own.size, own.links, number,
-            own.mtime[0] * seconds + own.mtime[1], own.atime[0] * seconds + own.atime[1],
-            own.ctime[0] * seconds + own.ctime[1], _device_number(own),
+            own.mode & 0xFFFF, own.uid & 0xFFFFFFFF, own.gid & 0xFFFFFFFF, own.size, own.links, number, own.mtime,
+            own.atime, own.ctime, _device_number(own),
         )  # fmt: skip
 
     def attributes(self, number: int) -> sa.Attributes:

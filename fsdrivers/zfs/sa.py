@@ -18,11 +18,13 @@ from fsdrivers.zfs.dmu import Dnode, Objset
 from fsdrivers.zfs.nvlist import text
 from fsdrivers.zfs.zap import Zap
 
-_MAX_HEADER = 63 * 8
+_SECOND = 1_000_000_000
+_TIMES = ("ZPL_ATIME", "ZPL_MTIME", "ZPL_CTIME")
+_BYTES = ("ZPL_SYMLINK", "ZPL_DXATTR")
 
 
 class Attributes(NamedTuple):
-    """The attributes of one object that a reader wants.  Times are (seconds, nanoseconds)."""
+    """The attributes of one object that a reader wants.  Times are nanoseconds since 1970."""
 
     mode: int
     size: int
@@ -32,9 +34,9 @@ class Attributes(NamedTuple):
     generation: int
     parent: int
     flags: int
-    atime: tuple[int, int]
-    mtime: tuple[int, int]
-    ctime: tuple[int, int]
+    atime: int
+    mtime: int
+    ctime: int
     rdev: int
     xattr: int  # the directory object that holds extended attributes, 0 for none
     projid: int
@@ -115,33 +117,34 @@ def _attributes(dnode: Dnode, registry: Registry) -> Attributes:
     spill = dnode.spill
     if spill is not None and not spill.hole:
         buffers.append((dnode.store.cached(spill, f"{dnode.label}: spill block"), spill.order))
-    found: dict[str, tuple[bytes, str]] = {}
+    numbers: dict[str, int] = {}
+    found: dict[str, bytes] = {}
     for data, order in buffers:
+        # Every attribute starts at a multiple of 8: take them all for 64-bit numbers at once.
+        words = struct.unpack_from(f"{order}{len(data) >> 3}Q", data)
         for name, (at, length) in registry.locate(dnode, data, order).items():
             if at + length > len(data):
                 raise dnode.corrupt(f"system attribute {name}: end", at, length)
-            found[name] = data[at : at + length], order
+            if length == 8:
+                numbers[name] = words[at >> 3]
+            elif name in _TIMES and length == 16:
+                numbers[name] = _signed(words[at >> 3]) * _SECOND + words[(at >> 3) + 1]
+            elif name in _BYTES:
+                found[name] = data[at : at + length]
+    get = numbers.get
+    try:
+        return Attributes(
+            numbers["ZPL_MODE"], numbers["ZPL_SIZE"], numbers["ZPL_LINKS"], numbers["ZPL_UID"], numbers["ZPL_GID"],
+            get("ZPL_GEN", 0), get("ZPL_PARENT", 0), get("ZPL_FLAGS", 0), get("ZPL_ATIME", 0), get("ZPL_MTIME", 0),
+            get("ZPL_CTIME", 0), get("ZPL_RDEV", 0), get("ZPL_XATTR", 0), get("ZPL_PROJID", 0),
+            found.get("ZPL_SYMLINK"), found.get("ZPL_DXATTR"),
+        )  # fmt: skip
+    except KeyError as error:
+        raise dnode.corrupt(f"system attribute {error.args[0]}: missing", 0) from error
 
-    def number(name: str, default: int | None = None) -> int:
-        raw, order = found.get(name, (b"", "<"))
-        if len(raw) < 8:
-            if default is None:
-                raise dnode.corrupt(f"system attribute {name}: missing", 0)
-            return default
-        value: int = struct.unpack_from(order + "Q", raw)[0]
-        return value
 
-    def time(name: str) -> tuple[int, int]:
-        raw, order = found.get(name, (b"", "<"))
-        return struct.unpack_from(order + "qq", raw) if len(raw) >= 16 else (0, 0)
-
-    symlink, dxattr = found.get("ZPL_SYMLINK"), found.get("ZPL_DXATTR")
-    return Attributes(
-        number("ZPL_MODE"), number("ZPL_SIZE"), number("ZPL_LINKS"), number("ZPL_UID"), number("ZPL_GID"),
-        number("ZPL_GEN", 0), number("ZPL_PARENT", 0), number("ZPL_FLAGS", 0), time("ZPL_ATIME"), time("ZPL_MTIME"),
-        time("ZPL_CTIME"), number("ZPL_RDEV", 0), number("ZPL_XATTR", 0), number("ZPL_PROJID", 0),
-        symlink[0] if symlink else None, dxattr[0] if dxattr else None,
-    )  # fmt: skip
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >> 63 else word
 
 
 def _znode(dnode: Dnode) -> Attributes:
@@ -152,7 +155,8 @@ def _znode(dnode: Dnode) -> Attributes:
     mode, size = fields[9], fields[10]
     # A short target follows the znode; a longer one is in the object's first block (zfs_znode.c, zfs_sa_readlink).
     symlink = bonus[layout.ZNODE_SIZE :][:size] if layout.ZNODE_SIZE + size <= len(bonus) else None
+    times = [_signed(fields[at]) * _SECOND + fields[at + 1] for at in (0, 2, 4)]
     return Attributes(
-        mode, size, fields[12], fields[16], fields[17], fields[8], fields[11], fields[15], fields[0:2], fields[2:4],
-        fields[4:6], fields[14], fields[13], 0, symlink if mode & 0o170000 == 0o120000 else None, None,
+        mode, size, fields[12], fields[16], fields[17], fields[8], fields[11], fields[15], times[0], times[1],
+        times[2], fields[14], fields[13], 0, symlink if mode & 0o170000 == 0o120000 else None, None,
     )  # fmt: skip

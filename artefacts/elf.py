@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.constants import P_FLAGS
+from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import InterpSegment
 
 from artefacts.steps import BuildError
 
@@ -127,20 +129,21 @@ def _parse(image: ELFFile) -> Elf:
     writable_code, executable_stack = [], True
     for segment in image.iter_segments():
         kind, flags = segment["p_type"], segment["p_flags"]
-        if kind == "PT_INTERP":
+        if isinstance(segment, InterpSegment):
             interpreter = segment.get_interp_name()
         elif kind == "PT_GNU_STACK":
             executable_stack = bool(flags & P_FLAGS.PF_X)
         elif kind == "PT_LOAD" and flags & P_FLAGS.PF_W and flags & P_FLAGS.PF_X:
             writable_code.append(int(segment["p_vaddr"]))
-        elif kind == "PT_DYNAMIC":
+        elif isinstance(segment, DynamicSegment):
             for tag in segment.iter_tags():
+                # pyelftools gives each of these tags an attribute of its own name.
                 if tag.entry.d_tag == "DT_NEEDED":
-                    needed.append(tag.needed)
+                    needed.append(str(getattr(tag, "needed", "")))
                 elif tag.entry.d_tag == "DT_RUNPATH":
-                    runpath += tag.runpath.split(":")
+                    runpath += str(getattr(tag, "runpath", "")).split(":")
                 elif tag.entry.d_tag == "DT_RPATH":
-                    rpath += tag.rpath.split(":")
+                    rpath += str(getattr(tag, "rpath", "")).split(":")
     return Elf(
         machine=str(image["e_machine"]),
         bits=image.elfclass,

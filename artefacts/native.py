@@ -18,6 +18,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Sequence
 from functools import cache as memoize
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,7 +104,7 @@ def build_in_place(log: Path) -> list[Path]:
             / module.name.rpartition(".")[0].replace(".", "/")
             / (stem + str(sysconfig.get_config_var("EXT_SUFFIX")))
         )
-        made = cache.entry("shared", f"{stem}-{_object_key(module)}", lambda work, one=module: _link(one, work, log))
+        made = cache.entry("shared", f"{stem}-{_object_key(module)}", partial(_link, module, log))
         library = made / "module.so"
         if not target.exists() or target.read_bytes() != library.read_bytes():
             # A new inode: a running program may have the old one mapped.
@@ -121,9 +122,7 @@ def cython_extensions(log: Path) -> list[Extension]:
         if not source.read_bytes().startswith(b"# cython:"):
             continue
         identity = cache.key(_digest([source]), importlib.metadata.version("cython"))
-        made = cache.entry(
-            "cython", f"{source.stem}-{identity}", lambda work, one=source: _translate(one, work / f"{one.stem}.c", log)
-        )
+        made = cache.entry("cython", f"{source.stem}-{identity}", partial(_translate, source, log))
         found.append(
             Extension(
                 f"{NATIVE_PACKAGE}.{source.stem}",
@@ -136,10 +135,20 @@ def cython_extensions(log: Path) -> list[Extension]:
     return found
 
 
-def _translate(source: Path, target: Path, log: Path) -> None:
+def _translate(source: Path, log: Path, work: Path) -> None:
     relative = source.relative_to(PROJECT)  # the path gets into the C file: the same one for everybody
     module = ".".join(relative.with_suffix("").parts)
-    command = [sys.executable, "-m", "cython", "-3", "--module-name", module, str(relative), "-o", str(target)]
+    command = [
+        sys.executable,
+        "-m",
+        "cython",
+        "-3",
+        "--module-name",
+        module,
+        str(relative),
+        "-o",
+        str(work / f"{source.stem}.c"),
+    ]
     run(command, cwd=PROJECT, log=log, hint="set up the virtual environment with the extra [build]")
 
 
@@ -148,9 +157,7 @@ def _library(library: _Library, log: Path) -> Extension:
         version = importlib.metadata.version(library.package)
     except importlib.metadata.PackageNotFoundError:
         raise BuildError(f"{library.package} is not installed", "set up the virtual environment") from None
-    tree = cache.entry(
-        "sdist", f"{library.package}-{version}", lambda work: _fetch(library.package, version, work, log)
-    )
+    tree = cache.entry("sdist", f"{library.package}-{version}", partial(_fetch, library.package, version, log))
     sources = [path for pattern in library.sources for path in sorted(tree.glob(pattern))]
     if not sources:
         raise BuildError(f"{library.package} {version} has no {library.sources[0]} in its source distribution")
@@ -158,16 +165,27 @@ def _library(library: _Library, log: Path) -> Extension:
     return Extension(library.name, library.init, tuple(sources), f"{library.package}-{version}", flags)
 
 
-def _fetch(package: str, version: str, work: Path, log: Path) -> None:
+def _fetch(package: str, version: str, log: Path, work: Path) -> None:
     """Unpack the source distribution of one version into ``work``."""
     wanted = f"{package}=={version}"
     with step(f"fetching the source of {wanted}"):
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", package, "-d", work, wanted]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--no-binary",
+            package,
+            "-d",
+            str(work),
+            wanted,
+        ]
         run(command, log=log, hint="check the network and pip's configuration")
         found = sorted(work.glob("*.tar.gz"))
         if len(found) != 1:
             raise BuildError(f"pip delivered no source distribution of {wanted}")
-        unpack = ["tar", "-xf", found[0], "--strip-components=1", "--no-same-owner", "-C", work]
+        unpack = ["tar", "-xf", str(found[0]), "--strip-components=1", "--no-same-owner", "-C", str(work)]
         run(unpack, log=log, hint="apt install tar gzip")
         found[0].unlink()
 
@@ -175,10 +193,10 @@ def _fetch(package: str, version: str, work: Path, log: Path) -> None:
 def _object(module: Extension, log: Path) -> Path:
     """The module as one relocatable object with a single global symbol."""
     name = f"{module.name}-{_object_key(module)}"
-    return cache.entry("objects", name, lambda work: _compile(module, work, log)) / "module.o"
+    return cache.entry("objects", name, partial(_compile, module, log)) / "module.o"
 
 
-def _compile(module: Extension, work: Path, log: Path) -> None:
+def _compile(module: Extension, log: Path, work: Path) -> None:
     parts = []
     for number, source in enumerate(module.sources):
         part = work / f"{number}.o"
@@ -193,7 +211,7 @@ def _compile(module: Extension, work: Path, log: Path) -> None:
         part.unlink()
 
 
-def _link(module: Extension, work: Path, log: Path) -> None:
+def _link(module: Extension, log: Path, work: Path) -> None:
     flags = [*_FLAGS, *module.flags, f"-I{sysconfig.get_path('include')}", "-shared", "-s", "-Wl,--gc-sections"]
     run([_compiler(), *flags, *module.sources, "-o", work / "module.so"], log=log, hint=_COMPILER_HINT)
 

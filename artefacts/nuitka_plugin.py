@@ -2,7 +2,8 @@
 
 Nuitka loads this file by path and gives no other way in than the environment: ``POOLBOOT_PLUGIN`` names a JSON file
 with ``builtins`` (names of the modules in the archive), ``directory`` (where ``libpoolboot.a`` and ``register.c``
-are), ``bytecode`` (packages that are frozen rather than compiled to C) and ``dotted`` (whether there are built-ins
+are), ``packages`` (what may be in the program beside the standard library, whatever else is installed), ``bytecode``
+(those of them that are frozen rather than compiled to C) and ``dotted`` (whether there are built-ins
 inside packages).
 
 It reaches into ``nuitka.freezer.ImportDetection``, which is private: pyproject.toml pins Nuitka for that reason.
@@ -84,6 +85,9 @@ class BootProgramPlugin(NuitkaPluginBase):  # type: ignore[misc]
     plugin_name = "poolboot"
     plugin_desc = "links C modules into the boot program and keeps it small"
 
+    def onCompilationStartChecks(self) -> None:  # noqa: N802
+        _leave_memoryview_alone()
+
     def getExtraCodeFiles(self) -> dict[str, str]:  # noqa: N802
         return {"poolboot_register.c": (Path(_CONFIG["directory"]) / "register.c").read_text()}
 
@@ -103,6 +107,9 @@ class BootProgramPlugin(NuitkaPluginBase):  # type: ignore[misc]
         name = module_name.asString()
         if name in _CONFIG["builtins"]:
             return False, "linked into the program"
+        top = module_name.getTopLevelPackageName()
+        if top not in _CONFIG["packages"] and top not in sys.stdlib_module_names:
+            return False, "not a part of the boot program"
         if name == "inspect" and using_module_name is not None and _needs_inspect(using_module_name.asString()):
             self.sysexit(f"{using_module_name} imports inspect, of which the boot program has only a stump")
         return None
@@ -136,6 +143,19 @@ def _keep_standard_library_small() -> None:
 
     ImportDetection._detectEarlyImports = early
     ImportDetection._stdlib_modules_names = ()
+
+
+def _leave_memoryview_alone() -> None:
+    """Nuitka 4.3.3 ends with a TypeError where it turns calls of memoryview into nodes of its own: keep plain calls."""
+    from nuitka.nodes import HardImportNodesGenerated  # it cannot be imported before the options are known
+
+    def compute(
+        self: Any, call_node: Any, call_args: Any, call_kw: Any, trace_collection: Any
+    ) -> tuple[Any, None, None]:
+        trace_collection.onExceptionRaiseExit(BaseException)
+        return call_node, None, None
+
+    HardImportNodesGenerated.ExpressionBuiltinsMemoryviewRef.computeExpressionCall = compute
 
 
 _keep_standard_library_small()

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from artefacts import cache, elf, native
-from artefacts.steps import BuildError, run, step
+from artefacts.steps import BuildError, run, short, step
 
 PROJECT = native.PROJECT
 _SOURCES = ("init", "fsdrivers")
 
 # Packages that are frozen as bytecode: compiling construct.core to C takes a minute and makes it no faster.
 _BYTECODE = ("construct",)
+_PACKAGES = ("init", "fsdrivers", *_BYTECODE)
 
 # Modules that Nuitka finds mentioned and that the program never needs: they are shared libraries, large, or absent
 # from a static libpython, and whoever mentions them copes with ImportError.
@@ -41,16 +42,10 @@ _UNWANTED = (
     "_ssl",
     "_typing",
     "_uuid",
-    "crc32c",
-    "cython",
-    "lz4",
     "mmap",
-    "numpy",
     "readline",
     "resource",
     "termios",
-    "xxhash",
-    "zstandard",
 )
 _UNWANTED_STATIC = ("ctypes",)
 
@@ -60,8 +55,8 @@ class Program(NamedTuple):
 
     binary: Path
     """The file that the kernel executes."""
-    libraries: tuple[Path, ...]
-    """Shared objects that lie beside it; none for a static program."""
+    home: Path | None
+    """The directory that it needs around it; None for a static program."""
 
 
 def build(output: Path, *, static: bool = True) -> Program:
@@ -75,7 +70,7 @@ def build(output: Path, *, static: bool = True) -> Program:
     identity = _identity(static)
     program = _existing(output, static)
     if program is not None and key.exists() and key.read_text() == identity:
-        print(f"build: {_label(program)} is up to date", flush=True)
+        print(f"build: {short(program.binary)} is up to date", flush=True)
         return program
     key.unlink(missing_ok=True)
     with step(f"compiling the C modules of the {'static' if static else 'dynamic'} program", log):
@@ -93,11 +88,9 @@ def build(output: Path, *, static: bool = True) -> Program:
 
 def _existing(output: Path, static: bool) -> Program | None:
     if static:
-        return Program(output / "init", ()) if (output / "init").is_file() else None
+        return Program(output / "init", None) if (output / "init").is_file() else None
     dist = output / "init.dist"
-    if not (dist / "init").is_file():
-        return None
-    return Program(dist / "init", tuple(sorted(path for path in dist.rglob("*.so*") if path.is_file())))
+    return Program(dist / "init", dist) if (dist / "init").is_file() else None
 
 
 def _check_interpreter(static: bool) -> None:
@@ -127,6 +120,7 @@ def _nuitka(output: Path, work: Path, builtins: list[str], static: bool) -> Path
         json.dumps(
             {
                 "builtins": builtins,
+                "packages": _PACKAGES,
                 "bytecode": _BYTECODE,
                 "directory": str(work.resolve()),
                 "dotted": any("." in name for name in builtins) and sys.version_info < (3, 12),
@@ -198,10 +192,3 @@ def _identity(static: bool) -> str:
         for name in ("nuitka", "cython", "construct", "zstandard", "crc32c", "xxhash")
     }
     return cache.key(digest.hexdigest(), versions, sys.version, platform.libc_ver(), native.compiler_version(), static)
-
-
-def _label(program: Program) -> str:
-    try:
-        return str(program.binary.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(program.binary)

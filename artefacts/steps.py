@@ -36,7 +36,7 @@ def step(what: str, log: Path | None = None) -> Iterator[None]:
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"")
-        where = f" (log: {_short(log)})"
+        where = f" (log: {short(log)})"
     print(f"build: {what}{where} ...", flush=True)
     start = time.monotonic()
     yield
@@ -80,12 +80,22 @@ def warn(message: str) -> None:
     print(f"build: warning: {message}", file=sys.stderr, flush=True)
 
 
+def replace(path: Path, data: bytes, permissions: int = 0o644) -> None:
+    """Write a file under its name at once and whole, or leave what was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_bytes(data)
+    fresh.chmod(permissions)
+    fresh.rename(path)
+
+
 def _tail(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
-    return f"the end of {_short(log)}:\n" + "\n".join(f"    {line}" for line in lines)
+    return f"the end of {short(log)}:\n" + "\n".join(f"    {line}" for line in lines)
 
 
-def _short(path: Path) -> str:
+def short(path: Path) -> str:
+    """A path for messages: relative to the current directory when it is below it."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:

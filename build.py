@@ -1,0 +1,140 @@
+"""Build the boot image: ``build/init``, ``build/vmlinuz`` and ``build/initramfs.cpio.zst``.
+
+    python build.py                  everything
+    python build.py program          only build/init
+    python build.py native           compile fsdrivers/native beside its sources
+    python build.py kernel           only build/vmlinuz
+
+How it is done is in the package ``artefacts``; this file is the command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+from artefacts import debian, initramfs, native, program
+from artefacts.steps import BuildError, replace, short, step
+
+PROJECT = Path(__file__).resolve().parent
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after a message when something could not be built."""
+    options = _parser().parse_args(arguments)
+    start = time.monotonic()
+    try:
+        lock = _lock(options.output)
+        if options.what == "native":
+            _native(options)
+        elif options.what == "program":
+            program.build(options.output, static=not options.dynamic)
+        elif options.what == "kernel":
+            _install_kernel(_kernel(options), options.output)
+        else:
+            _everything(options)
+    except BuildError as error:
+        print(f"build: error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"build: hint: {error.hint}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"build: error: {error}", file=sys.stderr)
+        return 1
+    lock.close()
+    print(f"build: finished in {time.monotonic() - start:.1f} s")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="build.py", description="Build the boot image of poolboot.")
+    parser.add_argument("what", nargs="?", default="all", choices=["all", "program", "native", "kernel"])
+    parser.add_argument("--output", type=Path, default=PROJECT / "build", metavar="DIR", help="default: build/")
+    parser.add_argument(
+        "--dynamic", action="store_true", help="a dynamic program with its libraries, where there is no libpython.a"
+    )
+    parser.add_argument(
+        "--include",
+        action="append",
+        default=[],
+        metavar="PATH[:DEST]",
+        help="also put in a program with its libraries, any file, or a kernel module with its dependencies",
+    )
+    parser.add_argument("--kernel", type=Path, metavar="PATH", help="bootstrap kernel (default: Debian's cloud kernel)")
+    parser.add_argument(
+        "--modules", type=Path, metavar="DIR", help="its lib/modules/RELEASE; without it nothing is a module"
+    )
+    parser.add_argument("--suite", default="bookworm", help="the Debian suite of the default kernel (%(default)s)")
+    parser.add_argument(
+        "--kernel-package", default="linux-image-cloud-amd64", metavar="NAME", help="or another one (%(default)s)"
+    )
+    return parser
+
+
+def _lock(output: Path) -> TextIO:
+    """Keep a second build out of the same directory; the lock goes with the file or the process."""
+    output.mkdir(parents=True, exist_ok=True)
+    lock = (output / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"build: waiting for another build in {short(output)}", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def _everything(options: argparse.Namespace) -> None:
+    includes = [initramfs.parse_include(text) for text in options.include]
+    made = program.build(options.output, static=not options.dynamic)
+    kernel = _kernel(options)
+    _install_kernel(kernel, options.output)
+    carried = kernel if kernel.modules.is_dir() else None
+    image, parts = initramfs.build(options.output, made, carried, kernel.release, includes)
+    _print_sizes(parts, image, options.output / "vmlinuz")
+
+
+def _kernel(options: argparse.Namespace) -> debian.Kernel:
+    if options.kernel is None:
+        if options.modules is not None:
+            raise BuildError("--modules belongs to a --kernel", "give both, or neither")
+        return debian.kernel(options.suite, options.kernel_package)
+    if not options.kernel.is_file():
+        raise BuildError(f"--kernel {options.kernel}: no such file")
+    if options.modules is None:
+        return debian.Kernel(options.kernel, Path("/nonexistent"), "")
+    modules = options.modules.resolve()
+    if not modules.is_dir():
+        raise BuildError(f"--modules {options.modules}: no such directory", "it is lib/modules/RELEASE")
+    return debian.Kernel(options.kernel, modules, modules.name)
+
+
+def _install_kernel(kernel: debian.Kernel, output: Path) -> None:
+    data = kernel.vmlinuz.read_bytes()
+    target = output / "vmlinuz"
+    if not target.exists() or target.read_bytes() != data:
+        replace(target, data)
+
+
+def _native(options: argparse.Namespace) -> None:
+    log = options.output / "logs" / "native.log"
+    with step("compiling fsdrivers/native", log):
+        for path in native.build_in_place(log):
+            print(f"build: {short(path)}")
+
+
+def _print_sizes(parts: list[initramfs.Part], image: Path, kernel: Path) -> None:
+    """The size of every part before compression, and of the two files that a boot loader reads."""
+    rows = [(part.what, part.size) for part in parts]
+    rows.append(("together, before compression", sum(part.size for part in parts)))
+    rows += [(short(path), path.stat().st_size) for path in (image, kernel)]
+    width = max(len(what) for what, _ in rows)
+    for what, size in rows:
+        print(f"build:   {what:<{width}}  {size:>11,} bytes")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -13,6 +13,7 @@ from fsdrivers.errors import FsError
 from init import BEGAN, handover, modules, namespace, report, survey, waiting
 from init import config as _config
 from init import console as _console
+from init import pathb as _pathb
 from init.console import Closed, Console
 from init.devices import Disks
 from init.entries import policy
@@ -40,6 +41,7 @@ class Machine:
         self.disks = Disks()
         self.modules = Modules("")
         self.survey: Survey | None = None
+        self.firmware: _pathb.PathB | None = None
 
     def start(self) -> None:
         """Mount what shows the machine, read the command line, open the consoles."""
@@ -53,11 +55,16 @@ class Machine:
             self.console.say(f"warning: {problem}")
         power.ignore_ctrl_alt_del()
         self.modules = Modules(modules.read())
+        self.firmware = _pathb.detect()
 
 
 def boot(machine: Machine) -> None:
     """Find what to boot and leave for it; raises NothingBoots when this machine stays."""
-    console, config = machine.console, machine.config
+    console = machine.console
+    if machine.firmware:
+        machine.doing = "looking for knobs beside the EFI file"
+        machine.config = machine.firmware.configure(machine.config, machine.disks, machine.modules, console)
+    config = machine.config
 
     machine.doing = "waiting for disks"
     found = machine.survey = waiting.gather(machine.disks, machine.modules, config, console)
@@ -75,15 +82,32 @@ def boot(machine: Machine) -> None:
         for note in entry.notes:
             console.once(f"note: {entry.id}: {note}")
 
-    choice = policy.choose(entries, config.entry)
+    asked = config.entry or (machine.firmware.asked(entries) if machine.firmware else "")
+    choice = policy.choose(entries, asked)
     if choice.warning:
         console.say(f"warning: {choice.warning}")
     if entries and config.handover == "none":
         console.say(f"would boot {choice.order[0].describe()}")
         raise NothingBoots("poolboot.handover=none: found what to boot, and stays here")
+    if entries and stopped(machine, choice.order[0]):
+        return
     for entry in choice.order:
         leave(machine, entry)
     raise NothingBoots(verdict(machine, bool(entries)))
+
+
+def stopped(machine: Machine, entry: BootEntry) -> bool:
+    """Give a person poolboot.timeout= seconds to stop the boot of ``entry``; whether somebody did."""
+    seconds = machine.config.timeout
+    if not seconds:
+        return False
+    prompt = f"poolboot: booting {entry.title} in {seconds:g} s; Enter stops for the rescue prompt "
+    try:
+        answer = machine.console.readline(prompt, seconds)
+    except Closed:
+        return False
+    machine.console.write("")
+    return answer is not None
 
 
 def leave(machine: Machine, entry: BootEntry) -> None:
@@ -92,8 +116,10 @@ def leave(machine: Machine, entry: BootEntry) -> None:
     machine.doing = f"booting {entry.title}"
     console.say(f"booting {entry.describe()}")
     try:
-        way = handover.stage(entry, config.handover, console.say)
+        way = handover.stage(entry, config, console.say)
         survey.health([entry.place], lambda line: console.once(f"health: {line}"))
+        if machine.firmware and machine.survey:
+            machine.firmware.report(machine.survey.entries(), entry, console)
         console.say(f"jumping after {time.monotonic() - BEGAN:.2f} s")
         console.drain()
         way.go()

@@ -1,6 +1,6 @@
 """Handing the machine over to what was chosen: the only package that changes it.
 
-Each way is a module with ``stage(entry, say)``, which makes everything ready or raises Refused, and ``go()``,
+Each way is a module with ``stage(entry, config, say)``, which makes everything ready or raises Refused, and ``go()``,
 which does not return.
 """
 
@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from fsdrivers.errors import FsError, TooLarge, Unsupported
+from init.config import BootConfig
 from init.entries.entry import BootEntry
-from init.handover import kexec
+from init.handover import firmware, kexec
 from init.handover.refused import Refused
 
 __all__ = ["WAYS", "Refused", "Way", "stage", "ways"]
@@ -19,15 +21,18 @@ __all__ = ["WAYS", "Refused", "Way", "stage", "ways"]
 class Way(Protocol):
     """One way of handing over."""
 
-    def stage(self, entry: BootEntry, say: Callable[[str], None]) -> None:
-        """Make ``entry`` ready to go; raises Refused, or FsError when the root cannot be read."""
+    def stage(self, entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> None:
+        """Make ``entry`` ready to go.
+
+        Raises Refused, TooLarge or Unsupported when another way may do; any other FsError when the root cannot be read.
+        """
 
     def go(self) -> None:
         """Leave.  Raises Refused if the machine stays."""
 
 
 # The ladder of poolboot.handover=auto, first choice first.
-WAYS: dict[str, Way] = {"kexec": kexec}
+WAYS: dict[str, Way] = {"kexec": kexec, "firmware": firmware}
 
 
 def ways(asked: str) -> list[str]:
@@ -39,14 +44,20 @@ def ways(asked: str) -> list[str]:
     return [asked]
 
 
-def stage(entry: BootEntry, asked: str, say: Callable[[str], None]) -> Way:
-    """The first way that makes ``entry`` ready; raises Refused with all refusals when none does."""
-    refusals = []
-    for name in ways(asked):
+def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> Way:
+    """The first way of poolboot.handover= that makes ``entry`` ready; each that does not is told why it was refused.
+
+    Raises what the first of them said when none does.
+    """
+    first: FsError | None = None
+    names = ways(config.handover)
+    for name in names:
         try:
-            WAYS[name].stage(entry, say)
-        except Refused as error:
-            refusals.append(f"{name}: {error}")
+            WAYS[name].stage(entry, config, say)
+        except (Refused, TooLarge, Unsupported) as error:
+            if len(names) > 1:
+                say(f"handover by {name} is not possible: {error}")
+            first = first or error
             continue
         return WAYS[name]
-    raise Refused("; ".join(refusals))
+    raise first or Refused("there is no way of handing over")

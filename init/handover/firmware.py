@@ -111,11 +111,11 @@ class Attempt(NamedTuple):
 
     identity: str
     generation: int
-    count: int
+    tries: int
 
     def line(self) -> bytes:
         """As the file holds it."""
-        return f"{self.identity} {self.generation} {self.count}\n".encode()
+        return f"{self.identity} {self.generation} {self.tries}\n".encode()
 
 
 def read_attempt(directory: str) -> Attempt | None:
@@ -131,15 +131,15 @@ def read_attempt(directory: str) -> Attempt | None:
 
 
 def next_attempt(last: Attempt | None, now: Attempt) -> Attempt:
-    """``now`` with its count; raises Refused when there were enough."""
+    """``now`` with its number; raises Refused when there were enough."""
     if last is None or last[:2] != now[:2]:
         return now
-    if last.count >= TRIES:
+    if last.tries >= TRIES:
         raise Refused(
-            f"the firmware was told {last.count} times to start this kernel, and nothing was written to its root since"
+            f"the firmware was told {last.tries} times to start this kernel, and nothing was written to its root since"
             ": the firmware refuses the kernel (Secure Boot?), or the system fails early"
         )
-    return now._replace(count=last.count + 1)
+    return now._replace(tries=last.tries + 1)
 
 
 def referenced(variables: Variables) -> list[str]:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 from fsdrivers.errors import FsError, TooLarge
 from fsdrivers.filesystem import File, Filesystem
-from init import config, image, roots, syscalls
+from init import image, roots, syscalls
+from init.config import BootConfig, parse
 from init.devices import human
 from init.entries.entry import BootEntry
 from init.handover.refused import Refused
@@ -38,7 +39,7 @@ _ADVICE = {
 }
 
 
-def stage(entry: BootEntry, say: Callable[[str], None]) -> None:
+def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> None:
     """Read ``entry``'s files and give them to the kernel.
 
     Raises Refused with advice, TooLarge when they do not fit into memory, or the driver's FsError.
@@ -93,7 +94,7 @@ def preflight(entry: BootEntry, available: int | None = None, machine: str | Non
 
 def check_init(filesystem: Filesystem, cmdline: str) -> str:
     """The init that the root has; raises Refused when it has none."""
-    asked = next((value for name, value in config.parse(cmdline) if name == "init" and value), "")
+    asked = next((value for name, value in parse(cmdline) if name == "init" and value), "")
     path = roots.init_path(filesystem, asked)
     if path is not None:
         return path

@@ -77,7 +77,7 @@ class Bench:
         monkeypatch.setattr(power, "reboot", lambda: self.left.append("reboot"))
         monkeypatch.setattr(power, "poweroff", lambda: self.left.append("poweroff"))
 
-    def stage(self, entry: handover.BootEntry, say: Callable[[str], None]) -> None:
+    def stage(self, entry: handover.BootEntry, config: config.BootConfig, say: Callable[[str], None]) -> None:
         if entry.version in self.refuse:
             raise self.refuse[entry.version]
         self.staged.append(f"{entry.version} {entry.cmdline}")

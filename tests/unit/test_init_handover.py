@@ -161,7 +161,7 @@ def test_the_kernel_gets_both_files_and_the_command_line(monkeypatch: pytest.Mon
     monkeypatch.setattr(syscalls, "kexec_file_load", kernel.load)
     before = os.listdir("/proc/self/fd")
     chosen = entry()
-    assert handover.stage(chosen, "auto", print) is kexec
+    assert handover.stage(chosen, config.BootConfig(handover="auto"), print) is kexec
     assert kernel.got == [(bzimage("6.1.0-9"), initrd("6.1.0-9"), chosen.cmdline)]
     assert os.listdir("/proc/self/fd") == before
 
@@ -169,7 +169,7 @@ def test_the_kernel_gets_both_files_and_the_command_line(monkeypatch: pytest.Mon
 def test_no_initrd(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel()
     monkeypatch.setattr(syscalls, "kexec_file_load", kernel.load)
-    handover.stage(entry()._replace(initrds=()), "kexec", print)
+    handover.stage(entry()._replace(initrds=()), config.BootConfig(handover="kexec"), print)
     assert kernel.got[0][1] is None
 
 
@@ -189,10 +189,10 @@ def test_each_refusal_names_call_object_errno_and_what_to_do(
 ) -> None:
     monkeypatch.setattr(syscalls, "kexec_file_load", Kernel(code).load)
     with pytest.raises(Refused) as caught:
-        handover.stage(entry(), "auto", print)
+        handover.stage(entry(), config.BootConfig(handover="auto"), print)
     text = str(caught.value)
     assert text.startswith(
-        f"kexec: kexec_file_load of /boot/vmlinuz-6.1.0-9: {errno.errorcode[code]}: {os.strerror(code)}; "
+        f"kexec_file_load of /boot/vmlinuz-6.1.0-9: {errno.errorcode[code]}: {os.strerror(code)}; "
     )
     assert advice in text
 
@@ -200,7 +200,7 @@ def test_each_refusal_names_call_object_errno_and_what_to_do(
 def test_an_unknown_errno_is_still_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(syscalls, "kexec_file_load", Kernel(errno.EPROTO).load)
     with pytest.raises(Refused, match=r"EPROTO: Protocol error$"):
-        handover.stage(entry(), "auto", print)
+        handover.stage(entry(), config.BootConfig(handover="auto"), print)
 
 
 def test_damage_is_not_taken_for_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,11 +208,11 @@ def test_damage_is_not_taken_for_a_refusal(monkeypatch: pytest.MonkeyPatch) -> N
     tree = system("6.1.0-9")
     tree["boot"]["initrd.img-6.1.0-9"] = Damaged(Corrupt("vda", "extent", 0))  # type: ignore[index]
     with pytest.raises(Corrupt):
-        handover.stage(entry(tree), "auto", print)
+        handover.stage(entry(tree), config.BootConfig(handover="auto"), print)
     with pytest.raises(NotFound):
-        handover.stage(entry(knobs="poolboot.initrd=/gone"), "auto", print)
+        handover.stage(entry(knobs="poolboot.initrd=/gone"), config.BootConfig(handover="auto"), print)
 
 
 def test_a_way_that_this_build_has_not() -> None:
     with pytest.raises(FsError, match=r"poolboot.handover=teleport: this build hands over by kexec"):
-        handover.stage(entry(), "teleport", print)
+        handover.stage(entry(), config.BootConfig(handover="teleport"), print)

@@ -179,8 +179,12 @@ class Rescue:
                 self._console.write(f"  {pool.name or pool.uuid}: {error}")
 
     def _filesystem(self) -> Filesystem:
-        """The tree that ls and cat look into: the chosen one, else the default one of the first pool that opens."""
+        """The tree that ls and cat look into: the chosen one, else that of the first entry, else the default one of
+        the first pool that opens."""
         problems = []
+        entries = self._survey.entries() if self._survey and self._used is None else []
+        if entries:
+            self._used = entries[0].place.filesystem
         for pool in self._pool_list() if self._used is None else ():
             try:
                 self._used = pool.open()

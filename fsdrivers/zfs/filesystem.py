@@ -157,10 +157,14 @@ def _folded(name: str, insensitive: bool, normalization: int) -> str:
 
 
 def _device_number(own: sa.Attributes) -> tuple[int, int]:
-    """Major and minor of a device node (module/os/linux/zfs/zfs_vnops_os.c:zfs_cmpldev, 32 bits each)."""
+    """Major and minor of a device node.
+
+    Linux stores its internal dev_t, 20 bits of minor (include/linux/kdev_t.h); Solaris used 32 bits for each.
+    """
     if own.mode & 0o170000 not in (0o020000, 0o060000):
         return 0, 0
-    return own.rdev >> 32, own.rdev & 0xFFFFFFFF
+    bits = 32 if own.rdev >> 32 else 20
+    return own.rdev >> bits, own.rdev & (1 << bits) - 1
 
 
 def _linux_name(name: str) -> str:

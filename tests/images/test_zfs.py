@@ -1,0 +1,262 @@
+"""ZFS as the real OpenZFS wrote it, read with every tolerable set of members missing or rotten, against its own view."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+import zfs_recipes
+
+from fsdrivers import pools
+from fsdrivers.block import BlockDevice, FileDevice
+from fsdrivers.errors import Corrupt, FsError, Locked, MissingDevices, NotFound, ReadError, Unsupported
+from fsdrivers.filesystem import File, Filesystem
+from fsdrivers.walk import record, walk
+from fsdrivers.zfs import ZfsPool
+from fsdrivers.zfs.layout import DATA_END, DATA_START
+from qemu import manifest
+
+pytestmark = pytest.mark.images
+
+# Pool -> how many of which members may be missing (the index of the first and the number of members of a group).
+REDUNDANT = {
+    "mirror": [((0, 1, 2), 2)],
+    "raidz1": [((0, 1, 2), 1)],
+    "raidz2": [((0, 1, 2, 3, 4), 2)],
+    "raidz3": [((0, 1, 2, 3, 4, 5), 3)],
+    "mixed": [((0, 1), 1), ((2, 3, 4), 1)],
+    "version28": [((0, 1, 2), 1)],
+    "gangz": [((0, 1, 2), 1)],
+    "gang": [((0, 1), 1)],
+    "sectors": [((0, 1, 2), 1), ((3, 4), 1)],
+}
+WHOLE = sorted(set(zfs_recipes.POOLS) - {"draid", "log", "replacing", "spare"})
+
+
+class Rotten(BlockDevice):
+    """A member of which every sector between the labels has one byte flipped."""
+
+    def __init__(self, parent: BlockDevice) -> None:
+        self.parent, self.name, self.size = parent, parent.name, parent.size
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        self.parent.read_into(offset, buffer)
+        for at in range(-offset % 512, len(buffer), 512):
+            if DATA_START <= offset + at < self.size - DATA_END:
+                buffer[at] ^= 0xFF
+
+
+class Dying(BlockDevice):
+    """A member that answers for its labels only."""
+
+    def __init__(self, parent: BlockDevice) -> None:
+        self.parent, self.name, self.size = parent, parent.name, parent.size
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        if DATA_START <= offset < self.size - DATA_END:
+            raise ReadError(self.name, offset, len(buffer), "Input/output error")
+        self.parent.read_into(offset, buffer)
+
+
+@cache
+def unpacked(name: str) -> tuple[Path, list[Path]]:
+    """The directory and the members of the committed pool ``name``."""
+    directory = Path(_factory.mktemp(name))
+    return directory, zfs_recipes.unpack(name, directory)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _scratch(tmp_path_factory: pytest.TempPathFactory) -> None:
+    global _factory
+    _factory = tmp_path_factory
+
+
+_factory: pytest.TempPathFactory
+
+
+def members(name: str, without: Sequence[int] = ()) -> list[BlockDevice]:
+    return [FileDevice(str(path), path.name) for number, path in enumerate(unpacked(name)[1]) if number not in without]
+
+
+def assemble(devices: Sequence[BlockDevice]) -> ZfsPool:
+    complaints: list[FsError] = []
+    (pool,) = pools.assemble(devices, complaints.append)
+    assert not complaints
+    assert isinstance(pool, ZfsPool)
+    return pool
+
+
+def check(name: str, pool: ZfsPool) -> None:
+    """Compare every dataset and snapshot with the manifests of the real driver."""
+    trees = sorted((unpacked(name)[0] / "manifests").glob("*.find"))
+    assert trees
+    for tree in trees:
+        dataset = tree.stem.replace("+", "/")
+        compare(pool.open(dataset), manifest.read(tree.parent, tree.stem))
+
+
+def compare(filesystem: Filesystem, wanted: dict[str, manifest.Record]) -> None:
+    found = {item.path: record(filesystem, item, sha256=True) for item in walk(filesystem)}
+    differences = [
+        (path, found.get(path), wanted[path].fields() if path in wanted else None)
+        for path in sorted(set(found) | set(wanted))
+        if path not in wanted or found.get(path) != wanted[path].fields()
+    ]
+    assert not differences, differences[:5]
+
+
+def subsets(limits: dict[str, list[tuple[tuple[int, ...], int]]]) -> list[object]:
+    cases = []
+    for name, groups in limits.items():
+        for group, tolerated in groups:
+            for count in range(1, tolerated + 1):
+                for chosen in itertools.combinations(group, count):
+                    cases.append(pytest.param(name, chosen, id=f"{name}-{'+'.join(map(str, chosen))}"))
+    return cases
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_healthy(name: str) -> None:
+    pool = assemble(members(name))
+    check(name, pool)
+    assert pool.health.report() == []
+    wanted = {tree.stem.replace("+", "/") for tree in (unpacked(name)[0] / "manifests").glob("*.find")}
+    assert wanted <= {root.name for root in pool.roots()}
+
+
+@pytest.mark.parametrize(("name", "missing"), subsets(REDUNDANT))
+def test_missing(name: str, missing: tuple[int, ...]) -> None:
+    pool = assemble(members(name, missing))
+    assert pool.state == "degraded"
+    assert len(pool.missing) == len(missing)
+    check(name, pool)
+    assert pool.health.report() == []
+
+
+@pytest.mark.parametrize("sickness", [Rotten, Dying])
+@pytest.mark.parametrize(("name", "sick"), subsets(REDUNDANT))
+def test_sick(name: str, sick: tuple[int, ...], sickness: type[Rotten] | type[Dying]) -> None:
+    devices = members(name)
+    for number in sick:
+        devices[number] = sickness(devices[number])
+    pool = assemble(devices)
+    check(name, pool)
+    if sickness is Rotten:
+        assert set(pool.health.damage) <= {devices[number].name for number in sick}
+
+
+@pytest.mark.parametrize("name", ["mirror", "raidz1", "raidz2", "raidz3"])
+def test_too_many_missing(name: str) -> None:
+    ((group, tolerated),) = REDUNDANT[name]
+    present = [group[0]] if tolerated + 1 < len(group) else []
+    pool_members = members(name, [number for number in group if number not in present])
+    if not pool_members:
+        assert pools.assemble(pool_members) == []
+        return
+    # The copies of metadata may be in reach where those of data are not.
+    with pytest.raises(MissingDevices) as caught:
+        assemble(pool_members).open().read_file("/random", 1 << 20)
+    assert len(caught.value.missing) == len(group) - 1
+
+
+@pytest.mark.parametrize("name", ["raidz1", "raidz2"])
+def test_one_more_than_tolerated_is_rotten(name: str) -> None:
+    ((_, tolerated),) = REDUNDANT[name]
+    devices = members(name)
+    for number in range(tolerated + 1):
+        devices[number] = Rotten(devices[number])
+    pool = assemble(devices)
+    with pytest.raises(Corrupt):
+        pool.open().read_file("/random", 1 << 20)
+
+
+@pytest.mark.parametrize("name", ["replacing", "spare"])
+def test_in_the_middle_of_a_repair(name: str) -> None:
+    check(name, assemble(members(name)))
+    for number in range(len(unpacked(name)[1])):
+        pool = assemble(members(name, [number]))
+        check(name, pool)
+
+
+def test_default_root_and_properties() -> None:
+    pool = assemble(members("datasets"))
+    roots = {root.name: root for root in pool.roots()}
+    assert pool.roots()[0].name == "tank/ROOT/debian"
+    assert roots["tank/ROOT/debian"].default
+    assert "tank/volume" not in roots
+    assert roots["tank/ROOT/promoted@before"].readonly
+    assert roots["tank/ROOT/clone"].parent == "tank/ROOT/promoted@before"
+    assert roots["tank/ROOT/debian"].parent == "tank/ROOT/promoted@after"
+    assert roots["tank/home/user"].parent == "tank/home"
+    directories = {directory.name: directory for directory in pool.spa().root.walk()}
+    assert directories["tank/home/user"].mountpoint() == "/home/user"
+    assert directories["tank/ROOT/debian"].mountpoint() == "/"
+    assert directories["tank/ROOT/debian"].canmount() == "noauto"
+    assert directories["tank/ROOT/clone"].string("org.zfsbootmenu:commandline") == "quiet loglevel=4"
+    assert directories["tank/home"].string("org.zfsbootmenu:commandline") is None
+    with pytest.raises(NotFound):
+        pool.open("tank/ROOT/none")
+    with pytest.raises(NotFound):
+        pool.open("tank/ROOT/debian@none")
+
+
+def test_encrypted_is_locked_and_says_how() -> None:
+    pool = assemble(members("encrypted"))
+    for name, key in {"tank/pass": "passphrase", "tank/raw": "raw", "tank/raw/child": "raw"}.items():
+        with pytest.raises(Locked, match=key):
+            pool.open(name)
+
+
+def test_distributed_raid_is_refused_by_name() -> None:
+    with pytest.raises(Unsupported, match="draid"):
+        assemble(members("draid")).open()
+
+
+def test_names_regardless_of_case_and_form() -> None:
+    pool = assemble(members("names"))
+    for dataset, alike in {"insensitive": ["ReadMe", "DIR", "rEADME.TXT"], "formd": ["cafe\u0301", "\u00e9"]}.items():
+        filesystem = pool.open(f"tank/{dataset}")
+        for name in alike:
+            assert filesystem.exists(f"/{name}"), name
+    assert not pool.open("tank/mixed").exists("/ReadMe")
+    large = pool.open("tank/large")
+    target = large.resolve("/target")
+    for number in range(1, 6001):
+        assert large.resolve(f"/links/{number}-{'long' * 12}") == target
+    assert not large.exists("/links/6001-" + "long" * 12)
+
+
+@pytest.mark.parametrize("kind", ["sa", "on"])
+def test_extended_attributes(kind: str) -> None:
+    directory, _ = unpacked("xattrs")
+    filesystem = assemble(members("xattrs")).open(f"tank/{kind}")
+    wanted: dict[str, dict[str, bytes]] = {}
+    for paragraph in (directory / f"xattrs-{kind}.txt").read_text().split("\n\n"):
+        lines = paragraph.strip().splitlines()
+        if not lines:
+            continue
+        path = "/" + lines[0].removeprefix("# file: ").removeprefix("./").removeprefix(".")
+        wanted[path] = {
+            name: bytes.fromhex(value.removeprefix("0x"))
+            for name, _, value in (line.partition("=") for line in lines[1:])
+        }
+    found = {}
+    for item in walk(filesystem):
+        attributes = filesystem.xattrs(item.node)
+        if attributes:
+            found[item.path] = {name: value for name, value in attributes.items() if not name.startswith("system.")}
+    wanted = {path: {n: v for n, v in names.items() if not n.startswith("system.")} for path, names in wanted.items()}
+    assert {path: names for path, names in found.items() if names} == {p: n for p, n in wanted.items() if n}
+
+
+def test_holes_are_told() -> None:
+    filesystem = assemble(members("single")).open("tank")
+    node = filesystem.resolve("/tail")
+    pieces = list(File(filesystem, node, "/tail", 900000).pieces())
+    assert pieces[0].data is None
+    assert sum(piece.length for piece in pieces) == 900000
+    for before, after in itertools.pairwise(pieces):
+        assert before.offset + before.length == after.offset

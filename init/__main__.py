@@ -35,7 +35,7 @@ class Machine:
     """The machine we run on.  Made empty and filled step by step, so that a crash finds what there is by then."""
 
     def __init__(self) -> None:
-        self.doing = "starting"
+        self.doing = ""
         self.console = Console(outputs=(2,), inputs=(0,))
         self.config = _config.BootConfig()
         self.disks = Disks()
@@ -43,8 +43,14 @@ class Machine:
         self.survey: Survey | None = None
         self.firmware: _pathb.PathB | None = None
 
+    def begin(self, doing: str) -> None:
+        """Note what comes next: a crash names it, and poolboot.debug shows when it began."""
+        self.doing = doing
+        self.console.debug(f"{time.monotonic() - BEGAN:.2f} s: {doing}")
+
     def start(self) -> None:
         """Mount what shows the machine, read the command line, open the consoles."""
+        self.begin("starting")
         problems = namespace.mount_all()
         self.console = _console.open_consoles()
         self.config = _config.read(_config.own())
@@ -62,16 +68,16 @@ def boot(machine: Machine) -> None:
     """Find what to boot and leave for it; raises NothingBoots when this machine stays."""
     console = machine.console
     if machine.firmware:
-        machine.doing = "looking for knobs beside the EFI file"
+        machine.begin("looking for knobs beside the EFI file")
         machine.config = machine.firmware.configure(machine.config, machine.disks, machine.modules, console)
     config = machine.config
 
-    machine.doing = "waiting for disks"
+    machine.begin("waiting for disks")
     found = machine.survey = waiting.gather(machine.disks, machine.modules, config, console)
     for pool in found.pools:
         console.say(survey.pool_line(pool))
 
-    machine.doing = "looking for something to boot"
+    machine.begin("looking for something to boot")
     for pool in found.incomplete:
         permit_degraded(machine, survey.missing_text(pool))
     entries = found.entries()
@@ -113,7 +119,7 @@ def stopped(machine: Machine, entry: BootEntry) -> bool:
 def leave(machine: Machine, entry: BootEntry) -> None:
     """Hand over to ``entry``; returns, with the reason told, when that fails."""
     console, config = machine.console, machine.config
-    machine.doing = f"booting {entry.title}"
+    machine.begin(f"booting {entry.title}")
     console.say(f"booting {entry.describe()}")
     try:
         way = handover.stage(entry, config, console.say)
@@ -166,7 +172,7 @@ def act_on_error(machine: Machine) -> None:
 
 def rescue(machine: Machine) -> bool:
     """Serve the rescue prompt until it is left; whether to try the whole boot again."""
-    machine.doing = "serving the rescue prompt"
+    machine.begin("serving the rescue prompt")
     try:
         entry = Rescue(machine.console, machine.survey, machine.disks).run()
     except Closed:

@@ -8,7 +8,7 @@ from fsdrivers.btrfs.extents import Reader
 from fsdrivers.btrfs.filesystem import BtrfsFilesystem
 from fsdrivers.btrfs.roots import Roots
 from fsdrivers.btrfs.superblock import Superblock
-from fsdrivers.btrfs.tree import Nodes, Pointer, Tree
+from fsdrivers.btrfs.tree import Nodes, Pointer, Tree, is_file_tree
 from fsdrivers.btrfs.volume import Leg, Volume
 from fsdrivers.errors import Corrupt, NotFound
 from fsdrivers.redundancy import Health
@@ -47,7 +47,7 @@ class Store:
 
     def filesystem(self, number: int) -> BtrfsFilesystem:
         """The subvolume ``number``; raises NotFound."""
-        if self.roots.item(number) is None:
+        if not is_file_tree(number) or self.roots.item(number) is None:
             raise NotFound(f"id:{number}")
         return BtrfsFilesystem(self, number, self.roots.path(number))
 

@@ -125,14 +125,14 @@ class Nodes:
             return "generation", pointer.generation, node.generation
         if node.level != pointer.level:
             return "level", pointer.level, node.level
-        if node.owner != pointer.owner and not (_is_file_tree(node.owner) and _is_file_tree(pointer.owner)):
+        if node.owner != pointer.owner and not (is_file_tree(node.owner) and is_file_tree(pointer.owner)):
             return "owner", pointer.owner, node.owner
         if pointer.first is not None and (not node.items or node.items[0][:3] != pointer.first):
             return "first key", pointer.first, node.items[0][:3] if node.items else "none"
         return None
 
 
-def _is_file_tree(owner: int) -> bool:
+def is_file_tree(owner: int) -> bool:
     """Subvolumes share nodes, so any of them may be the owner (fs/btrfs/btrfs_inode.h:is_fstree, v6.12)."""
     return owner == layout.FS_TREE or layout.FIRST_FREE <= owner < 1 << 63
 

@@ -1,4 +1,4 @@
-"""ZFS as the real OpenZFS wrote it, read with every tolerable set of members missing or rotten, against its own view."""
+"""ZFS as OpenZFS wrote it, with every tolerable set of members missing or rotten, against OpenZFS's own view."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from fsdrivers.zfs import label as labels
 from fsdrivers.zfs import layout, tree
 from fsdrivers.zfs.dmu import Objset
 from fsdrivers.zfs.dsl import Dataset, Directory
+from fsdrivers.zfs.environments import Environment, environments
 from fsdrivers.zfs.filesystem import ZfsFilesystem
 from fsdrivers.zfs.label import Label
 from fsdrivers.zfs.nvlist import NvList
@@ -109,6 +110,12 @@ class ZfsPool(pool.Pool):
                 )
             )  # fmt: skip
         return sorted(found, key=lambda root: not root.default)
+
+    def environments(self) -> list[Environment]:
+        """The boot environments, the pool's bootfs first.  Raises FsError when they cannot be listed."""
+        spa = self.spa()
+        found = environments(spa.root, spa.property("bootfs"))
+        return sorted(found, key=lambda one: not one.bootfs)
 
     def open(self, root: str | None = None) -> ZfsFilesystem:
         spa = self.spa()

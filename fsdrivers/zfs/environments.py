@@ -1,0 +1,62 @@
+"""Boot environments: the file systems of a pool that say of themselves that they are root file systems.
+
+Sources: zfsbootmenu(7) of ZFSBootMenu 2.3, "Boot Environments" and "ZFS Properties"; contrib/initramfs/scripts/zfs
+and contrib/dracut of OpenZFS 2.3.4 for bootfs and root=zfs:AUTO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fsdrivers.zfs.dsl import Directory, as_text
+
+PREFIX = "org.zfsbootmenu:"
+MAX_COMMAND_LINE = 8192
+
+
+class Environment(NamedTuple):
+    """What one file system says about being booted.  Texts are "" where nothing is set."""
+
+    name: str
+    mountpoint: str
+    canmount: str  # "on", "off", "noauto"
+    active: bool  # a root file system by ZFSBootMenu's rule
+    bootfs: bool  # the pool's own choice
+    commandline: str  # for the kernel; "%{parent}" in it stands for what the dataset above has
+    kernel: str  # a version or name that the kernel's file name has to hold
+    rootprefix: str  # what comes before the dataset in the kernel's root argument, "root=ZFS=" for instance
+    locked: str | None  # the format of the key that it is encrypted with
+
+
+def environments(root: Directory, bootfs: int | None) -> Iterator[Environment]:
+    """The file systems with a mount point that could be a root's: "/", or "legacy" if they are marked active."""
+    for directory in root.walk():
+        mountpoint = directory.mountpoint()
+        chosen = directory.head == bootfs
+        mark = directory.string(PREFIX + "active") or ""
+        active = mark != "off" if mountpoint == "/" else mountpoint == "legacy" and mark == "on"
+        if not directory.head or not (active or chosen):
+            continue
+        yield Environment(
+            directory.name,
+            mountpoint,
+            directory.canmount(),
+            active,
+            chosen,
+            command_line(directory),
+            directory.string(PREFIX + "kernel") or "",
+            directory.string(PREFIX + "rootprefix") or "",
+            directory.key_format(),
+        )
+
+
+def command_line(directory: Directory) -> str:
+    """The property org.zfsbootmenu:commandline with every "%{parent}" replaced by what the parent would use."""
+    text = "%{parent}"
+    here: Directory | None = directory
+    while here is not None and "%{parent}" in text and len(text) <= MAX_COMMAND_LINE:
+        found = here.inherited(PREFIX + "commandline")
+        text = text.replace("%{parent}", as_text(found[0]) if found else "")
+        here = found[1].parent if found else None
+    return text.replace("%{parent}", "").strip()[:MAX_COMMAND_LINE]

@@ -22,7 +22,7 @@ MAX_XATTR = 1 << 20  # bytes of one extended attribute that are read; Linux allo
 _KEPT = 8192  # decoded attributes that are kept
 
 # Directory entries carry the type as in d_type (include/uapi: DT_*).
-_TYPES = {1: "fifo", 2: "char", 4: "directory", 6: "block", 8: "file", 10: "symlink", 12: "socket"}
+TYPES = {1: "fifo", 2: "char", 4: "directory", 6: "block", 8: "file", 10: "symlink", 12: "socket"}
 
 
 class ZfsFilesystem(filesystem.Filesystem):
@@ -84,7 +84,7 @@ class ZfsFilesystem(filesystem.Filesystem):
         zap = self._directory(cast(int, directory))
         for name, value in zap.items():
             if value:
-                kind = _TYPES.get(value[0] >> 60, "unknown")
+                kind = TYPES.get(value[0] >> 60, "unknown")
                 yield DirEntry(os.fsdecode(name), kind, self._object(zap, value))
 
     def link_target(self, node: Hashable) -> str:

@@ -73,6 +73,9 @@ OBJSET_TAIL = both("2Q")  # at 704: os_type, os_flags
 OBJSET_TYPE_OFFSET = 704  # after os_meta_dnode (512) and os_zil_header (192)
 ZIL_HEADER_OFFSET = 512
 ZIL_HEADER = both("2Q128s6Q")  # zil.h: 0 zh_claim_txg, 8 zh_replay_seq, 16 zh_log, 144 zh_claim_blk_seq, ...
+ZIL_CLAIM_SEQ_VALID = 2  # zil.h:ZIL_CLAIM_LR_SEQ_VALID, in zh_flags
+ZIL_CHAIN = both("8x128sQ5Q")  # zil.h:zil_chain_t: 8 zc_next_blk, 136 zc_nused, 144 zc_eck
+ZIL_BLOCK = 4096  # ZIL_MIN_BLKSZ
 OST_META, OST_ZFS, OST_ZVOL = 1, 2, 3  # dmu_objset_type_t
 
 # dmu.h:dmu_object_type_t, those that a reader has to know

@@ -12,13 +12,14 @@ from fsdrivers.partitions import partitions
 from fsdrivers.pool import Member, Root, Slot
 from fsdrivers.redundancy import Health
 from fsdrivers.zfs import label as labels
-from fsdrivers.zfs import layout, tree
+from fsdrivers.zfs import layout, tree, zil
 from fsdrivers.zfs.dmu import Objset
 from fsdrivers.zfs.dsl import Dataset, Directory
 from fsdrivers.zfs.environments import Environment, environments
 from fsdrivers.zfs.filesystem import ZfsFilesystem
 from fsdrivers.zfs.label import Label
 from fsdrivers.zfs.nvlist import NvList
+from fsdrivers.zfs.replay import LoggedFilesystem
 from fsdrivers.zfs.spa import Spa
 
 KIND = "zfs"
@@ -65,6 +66,7 @@ class ZfsPool(pool.Pool):
         self.label = self._newest
         self._used, doubles = _one_each(found)
         self.slots = tuple(_slots(self._used, doubles, self._newest.config))
+        self.use_log = True  # replay the intent logs of a pool that was not exported, in memory
         self._spa: Spa | None = None
 
     @property
@@ -127,10 +129,22 @@ class ZfsPool(pool.Pool):
         if dataset is None:
             raise NotFound(root)
         _require_key(dataset)
-        return self._filesystem(dataset, dataset.objset())
+        objset = dataset.objset()
+        log = self._log(dataset, objset, spa.txg) if self.use_log and not dataset.snapshot else []
+        if log:
+            return LoggedFilesystem(objset, self.name, self.uuid, dataset.name, self.health, log)
+        return self._filesystem(dataset, objset)
 
     def _filesystem(self, dataset: Dataset, objset: Objset) -> ZfsFilesystem:
         return ZfsFilesystem(objset, self.name, self.uuid, dataset.name, self.health)
+
+    def _log(self, dataset: Dataset, objset: Objset, txg: int) -> list[zil.Record]:
+        """What programs wrote after ``txg``; a log that cannot be read is noted, not fatal: it was a crash."""
+        try:
+            return list(zil.records(objset, txg))
+        except FsError as error:
+            self.health.note(f"{dataset.name}: the intent log cannot be read ({error}); this is the state before it")
+            return []
 
     def _datasets(self, spa: Spa) -> Iterator[Dataset]:
         """All file systems with their snapshots; volumes are left out."""

@@ -6,7 +6,7 @@ Sources: module/zfs/zio.c:zio_read, zio_gang_tree_assemble, zio_checksum.c:zio_c
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from fsdrivers import redundancy
 from fsdrivers.errors import BadData, Corrupt, FsError, Locked, MissingDevices, Unsupported
@@ -83,6 +83,12 @@ class Store:
             return compress.decompress(pointer.compress, data, pointer.lsize)
         except BadData as error:
             raise Corrupt(self.name, f"{structure} (embedded): {error}", 0) from error
+
+    def verified(self, pointer: Blkptr, structure: str, check: Callable[[bytes, Attempt], FsError | None]) -> bytes:
+        """The ``psize`` bytes of a block that carries its checksum inside: ``check`` is the judge."""
+        if pointer.psize > layout.MAX_BLOCK:
+            raise Corrupt(self.name, f"{structure}: size in block pointer", _where(pointer), got=pointer.psize)
+        return redundancy.read(self._attempts(pointer, structure, 0), check, self.health, lambda: self._lost(structure))
 
     def _physical(self, pointer: Blkptr, structure: str, depth: int) -> bytes:
         """The ``psize`` bytes as they were checksummed."""

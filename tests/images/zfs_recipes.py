@@ -135,7 +135,7 @@ members 8
 mount -t zfs tank /mnt/a; fill /mnt/a; umount /mnt/a
 finish tank"""),
     "removed": Pool(rf"""
-members 3
+members 3 256M
 {CREATE} -o ashift=12 tank $D0 $D1
 zfs create tank/a; mount -t zfs tank/a /mnt/a; fill /mnt/a
 umount /mnt/a; zfs snapshot tank/a@before

@@ -1,0 +1,507 @@
+"""The machine that runs GRUB's scripts: variables, functions, and the commands that matter for what is booted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from fsdrivers.errors import FsError
+from fsdrivers.filesystem import DIRECTORY, FILE, Filesystem
+from init.entries import bls, grubenv, grubtest
+from init.entries.grubscript import LITERAL, VARIABLE, Command, Function, If, Loop, ScriptError, Statement, Word, parse
+from init.entries.item import MAX_OPTIONS, Item, locate, own_prefix, read_text
+
+MAX_STEPS = 100_000  # statements of the top level, sourced files included
+MAX_MENU_STEPS = 5_000  # statements of one entry or submenu
+MAX_DEPTH = 40  # calls, sourced files and blocks within each other
+MAX_VALUE = 1 << 16  # characters of a variable
+MAX_NOTES = 200
+MAX_SOURCED = 8 << 20  # characters of all files together
+
+# The device of the tree that the grub.cfg lies in, in the variable root and in "(...)".
+OWN = "own"
+
+# What grub-core/normal/main.c and kern/main.c, GRUB 2.12, set before any script runs.
+_FEATURES = (
+    "feature_chainloader_bpb", "feature_ntldr", "feature_platform_search_hint", "feature_default_font_path",
+    "feature_all_video_module", "feature_menuentry_id", "feature_menuentry_options", "feature_200_final",
+    "feature_nativedisk_cmd", "feature_timeout_style",
+)  # fmt: skip
+_CPUS = {"x86_64": "x86_64", "aarch64": "arm64"}
+
+# Commands without a say in what is booted; they count as having worked.
+_IGNORED = frozenset((
+    "insmod", "rmmod", "load_video", "terminal_input", "terminal_output", "terminal", "serial", "loadfont", "play",
+    "background_image", "background_color", "echo", "clear", "sleep", "save_env", "savedefault", "gfxmode", "color",
+    "password", "password_pbkdf2", "authenticate", "videoinfo", "videomode", "badram", "cutmem", "lspci", "date",
+    "increment", "decrement", "fallback", "probe_ok", "cpuid", "true", ":", "nativedisk", "hwmatch_done",
+    "set_background_image", "loadenv", "keymap", "lsmod", "rmmod", "outb", "setpci", "acpi", "menu_auto_hide_check",
+    "start_image", "cryptomount", "tpm", "bli", "module_ok", "boot",
+))  # fmt: skip
+# They answer "no": nobody holds a key, no firmware setup is offered.
+_FAILING = frozenset(("false", "keystatus", "fwsetup", "smbios", "rdmsr"))
+_OTHER_SYSTEMS = frozenset((
+    "chainloader", "multiboot", "multiboot2", "module", "module2", "xen_hypervisor", "xen_module", "ntldr", "kfreebsd",
+    "knetbsd", "kopenbsd", "plan9", "xnu_kernel", "xnu_kernel64", "appleloader", "efi_chainloader", "uki",
+    "reboot", "halt", "exit", "freedos", "truecrypt", "normal_exit",
+))  # fmt: skip
+
+
+class CannotKnow(Exception):
+    """What happens next depends on something that is not known here; says what."""
+
+
+class _Return(Exception):
+    """A function or sourced file is left early."""
+
+
+class Menu(NamedTuple):
+    """A line of the menu: an entry or submenu with its body, or an entry that came ready-made (``item``)."""
+
+    title: str
+    id: str
+    submenu: bool
+    body: tuple[Statement, ...]
+    arguments: tuple[str, ...]
+    item: Item | None = None
+
+
+class _Budget:
+    """What one run may take."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.characters = steps, MAX_SOURCED
+
+    def step(self) -> None:
+        self.steps -= 1
+        if self.steps < 0:
+            raise CannotKnow("the script takes too many steps")
+
+
+class Machine:
+    """One context of GRUB: its variables, and what was put into the menu or is to be booted."""
+
+    def __init__(self, filesystem: Filesystem, path: str, machine: str) -> None:
+        directory = path.rpartition("/")[0]
+        self.filesystem = filesystem
+        self.variables = dict.fromkeys(_FEATURES, "y") | {
+            "root": OWN, "prefix": f"({OWN}){directory}", "config_directory": f"({OWN}){directory}",
+            "config_file": f"({OWN}){path}", "grub_platform": "efi", "grub_cpu": _CPUS.get(machine, machine),
+            "default": "0", "?": "0",
+        }  # fmt: skip
+        self.exported = {*_FEATURES, "root", "prefix", "grub_platform", "grub_cpu"}
+        self.functions: dict[str, tuple[Statement, ...]] = {}
+        self.menu: list[Menu] = []
+        self.notes: list[str] = []
+        self.linux: tuple[str, str] | None = None
+        self.options = ""
+        self.initrds: list[tuple[str, str]] = []
+        self.devicetree = False
+        self.entry = False  # whether this runs the body of an entry
+        self._machine, self._budget, self._depth = machine, _Budget(MAX_STEPS), 0
+        self._open: list[str] = []  # the files that are being run
+        self._arguments: tuple[str, ...] = ()
+        self._commands: dict[str, Callable[[list[str]], bool]] = {
+            "set": self._set, "unset": self._unset, "export": self._export, "load_env": self._load_env,
+            "search": self._search, "search.fs_uuid": self._search_uuid, "search.fs_label": self._search_label,
+            "search.file": self._search_file, "source": self._source, ".": self._source, "configfile": self._source,
+            "test": lambda words: self._test(words[1:]), "[": self._bracket,
+            "linux": self._linux, "linuxefi": self._linux, "linux16": self._linux,
+            "initrd": self._initrd, "initrdefi": self._initrd, "initrd16": self._initrd,
+            "devicetree": self._devicetree, "return": self._return, "blscfg": self._blscfg,
+            "menuentry": self._menuentry, "submenu": self._menuentry, "shift": self._shift,
+        }  # fmt: skip
+
+    def enter(self, line: Menu, submenu: bool) -> Machine:
+        """A machine for the body of ``line``: a submenu sees exported variables only (grub_env_context_open)."""
+        inner = Machine(self.filesystem, "", self._machine)
+        kept = self.exported if submenu else self.variables.keys()
+        inner.variables = {name: self.variables[name] for name in kept if name in self.variables}
+        inner.variables |= {"chosen": line.title, "default": self.variables.get("default", "0"), "?": "0"}
+        inner.exported, inner.functions = set(self.exported), dict(self.functions)
+        inner.notes, inner._budget, inner._arguments = self.notes, _Budget(MAX_MENU_STEPS), line.arguments
+        inner.entry = not submenu
+        return inner
+
+    def note(self, text: str) -> None:
+        """Remember what was passed over."""
+        if len(self.notes) < MAX_NOTES and text not in self.notes:
+            self.notes.append(text)
+
+    # --- running ------------------------------------------------------------------------------
+
+    def source(self, path: str) -> bool:
+        """Run the script at ``path`` of the tree; what is wrong with it is noted."""
+        if path in self._open:
+            self.note(f"{path} runs itself: passed over")
+            return False
+        self._open.append(path)
+        try:
+            return self._run_file(path)
+        finally:
+            self._open.pop()
+
+    def _run_file(self, path: str) -> bool:
+        try:
+            text = read_text(self.filesystem, path)
+            self._budget.characters -= len(text)
+            if self._budget.characters < 0:
+                raise CannotKnow(f"{path}: the files together are too large")
+            self.run(parse(text))
+        except _Return:
+            return True
+        except (FsError, ScriptError, CannotKnow) as error:
+            if self.entry:
+                raise CannotKnow(str(error)) from error
+            self.note(str(error))
+            return False
+        return True
+
+    def run(self, statements: Sequence[Statement]) -> bool:
+        """Run statements; whether the last one worked.  Raises CannotKnow in an entry or when the budget is used up."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            self._depth = 0
+            raise CannotKnow(f"more than {MAX_DEPTH} calls or files within each other")
+        status = True
+        for statement in statements:
+            self._budget.step()
+            try:
+                status = self._statement(statement)
+            except CannotKnow as why:
+                # At the top level one statement is lost, in an entry all of it.
+                if self.entry or self._budget.steps < 0 or not self._depth:
+                    raise
+                self.note(f"line {statement.line}: passed over: {why}")
+                status = False
+            self.variables["?"] = "0" if status else "1"
+        self._depth = max(0, self._depth - 1)
+        return status
+
+    def _statement(self, statement: Statement) -> bool:
+        if isinstance(statement, Command):
+            return self._command(statement)
+        if isinstance(statement, If):
+            return self._if(statement)
+        if isinstance(statement, Function):
+            self.functions[statement.name] = statement.body
+            return True
+        return self._loop(statement)
+
+    def _if(self, statement: If) -> bool:
+        for condition, body in statement.branches:
+            if not condition or self._condition(condition):
+                return self.run(body)
+        return True
+
+    def _condition(self, condition: Sequence[Statement]) -> bool:
+        """As run(), but a part that cannot be known makes all of it unknown."""
+        before, self.entry = self.entry, True
+        try:
+            return self.run(condition)
+        finally:
+            self.entry = before
+
+    def _loop(self, statement: Loop) -> bool:
+        if statement.variable:
+            for value in self._expand(statement.words):
+                self.variables[statement.variable] = value
+                self.run(statement.body)
+            return True
+        while self._condition(statement.condition) != statement.until:
+            self.run(statement.body)
+        return True
+
+    def _command(self, command: Command) -> bool:
+        words = self._expand(command.words)
+        if not words:
+            return True
+        name = words[0]
+        if command.block is not None:
+            if name not in ("menuentry", "submenu"):
+                raise CannotKnow(f"a block behind {name}")
+            self._add(words, command.block)
+            return True
+        if "=" in name and len(words) == 1 and name.partition("=")[0].isidentifier():
+            return self._set(["set", name])
+        if name in self.functions:
+            return self._call(name, words)
+        known = self._commands.get(name)
+        if known is not None:
+            return known(words)
+        if name in _IGNORED:
+            return True
+        if name in _FAILING:
+            return False
+        if name in _OTHER_SYSTEMS:
+            raise CannotKnow(f"{name}: it starts something else than a Linux kernel")
+        raise CannotKnow(f"the command {name[:40]!r} is not known")
+
+    def _call(self, name: str, words: list[str]) -> bool:
+        before, self._arguments = self._arguments, tuple(words[1:])
+        depth = self._depth
+        try:
+            return self.run(self.functions[name])
+        except _Return:
+            return True
+        finally:
+            self._arguments, self._depth = before, depth
+
+    def _return(self, words: list[str]) -> bool:
+        raise _Return
+
+    # --- words and variables ------------------------------------------------------------------
+
+    def _expand(self, words: Sequence[Word]) -> list[str]:
+        """The words as text: an unquoted variable is divided at blanks, and gone when it is empty."""
+        result: list[str] = []
+        for word in words:
+            current: str | None = None
+            for kind, text in word:
+                if kind == LITERAL:
+                    current = (current or "") + text
+                    continue
+                value = self._value(text)
+                if kind != VARIABLE:
+                    current = (current or "") + value
+                    continue
+                pieces = value.split()
+                if pieces and value[:1].isspace() and current is not None:
+                    result.append(current)
+                    current = None
+                for index, piece in enumerate(pieces):
+                    if index:
+                        result.append(current or "")
+                        current = None
+                    current = (current or "") + piece
+            if current is not None:
+                result.append(current)
+            if sum(map(len, result[-64:])) > MAX_VALUE or len(result) > 4096:
+                raise CannotKnow("a command that is too long")
+        return result
+
+    def _value(self, name: str) -> str:
+        if name.isdecimal():
+            index = int(name[:6])
+            return self._arguments[index - 1] if 1 <= index <= len(self._arguments) else ""
+        if name in ("@", "*"):
+            return " ".join(self._arguments)
+        if name == "#":
+            return str(len(self._arguments))
+        return self.variables.get(name, "")
+
+    def _set(self, words: list[str]) -> bool:
+        for word in words[1:]:
+            name, equals, value = word.partition("=")
+            if not equals or len(value) > MAX_VALUE:
+                raise CannotKnow(f"set {word[:40]}: no assignment of a usable length")
+            self.variables[name] = value
+        return True
+
+    def _unset(self, words: list[str]) -> bool:
+        for name in words[1:]:
+            self.variables.pop(name, None)
+        return True
+
+    def _export(self, words: list[str]) -> bool:
+        for word in words[1:]:
+            name, equals, value = word.partition("=")
+            if equals:
+                self.variables[name] = value
+            self.exported.add(name)
+        return True
+
+    def _shift(self, words: list[str]) -> bool:
+        self._arguments = self._arguments[1:]
+        return True
+
+    # --- files and devices --------------------------------------------------------------------
+
+    def _split(self, path: str) -> tuple[str, str]:
+        """(device, path) as Item has them, the device "" for our own; raises CannotKnow for one of GRUB's names."""
+        if path.startswith("("):
+            device, _, path = path[1:].partition(")")
+        else:
+            device = self.variables.get("root", "")
+        if device == OWN:
+            return "", path
+        if device.startswith(("UUID=", "LABEL=")):
+            return device, path
+        raise CannotKnow(f"which device {device or '()'} is, only GRUB knows")
+
+    def _local(self, path: str) -> str:
+        """The path of something in our own tree, wherever it counts from."""
+        device, path = self._split(path)
+        if device:
+            raise CannotKnow(f"{path} is on another file system ({device})")
+        prefix = own_prefix(self.filesystem)
+        found = locate(self.filesystem, path)
+        if found is not None:
+            return found
+        return path.removeprefix(prefix) if prefix and path.startswith(prefix + "/") else path
+
+    def _file_test(self, operator: str, path: str) -> bool:
+        if not path:
+            return False
+        try:
+            where = self._local(path)
+            status = self.filesystem.stat(self.filesystem.resolve(where))
+        except FsError:
+            return False
+        except CannotKnow as why:
+            raise grubtest.BadTest(str(why)) from why
+        if operator == "-d":
+            return status.type == DIRECTORY
+        return {"-e": True, "-f": status.type == FILE, "-s": status.size > 0}[operator]
+
+    def _test(self, words: list[str]) -> bool:
+        try:
+            return grubtest.evaluate(words, self._file_test)
+        except grubtest.BadTest as why:
+            raise CannotKnow(str(why)) from why
+
+    def _bracket(self, words: list[str]) -> bool:
+        if words[-1] != "]":
+            raise CannotKnow("[ without ]")
+        return self._test(words[1:-1])
+
+    def _source(self, words: list[str]) -> bool:
+        if len(words) != 2:
+            raise CannotKnow(f"{words[0]} wants one file")
+        where = self._local(words[1])
+        depth = self._depth
+        try:
+            return self.source(where)
+        finally:
+            self._depth = depth
+
+    def _load_env(self, words: list[str]) -> bool:
+        """load_env [-f FILE] [NAME...]; a block outside of our tree is as good as none."""
+        path, names, rest = "$prefix", [], words[1:]
+        while rest:
+            word = rest.pop(0)
+            if word in ("-f", "--file") and rest:
+                path = rest.pop(0)
+            elif word.startswith("--file="):
+                path = word.partition("=")[2]
+            elif not word.startswith("-"):
+                names.append(word)
+        if path == "$prefix":
+            path = self.variables.get("prefix", "") + "/grubenv"
+        try:
+            values = grubenv.parse(read_text(self.filesystem, self._local(path), grubenv.MAX_SIZE))
+        except (FsError, CannotKnow):
+            return False
+        for name, value in (values or {}).items():
+            if not names or name in names:
+                self.variables[name] = value
+        return values is not None
+
+    def _search(self, words: list[str]) -> bool:
+        """search [--no-floppy] [--fs-uuid|--label|--file] [--set=VAR] [--hint...=...] NAME."""
+        kind, variable, names, rest = "--file", "root", [], words[1:]
+        kinds = {"-u": "--fs-uuid", "-l": "--label", "-f": "--file", "--fs-label": "--label"}
+        while rest:
+            word = rest.pop(0)
+            if kinds.get(word, word) in ("--fs-uuid", "--label", "--file"):
+                kind = kinds.get(word, word)
+            elif word.startswith("--set="):
+                variable = word.partition("=")[2]
+            elif word in ("--set", "-s"):
+                # "--set root UUID" and "--set UUID" are both in use; the name comes last.
+                if len([other for other in rest if not other.startswith("-")]) > 1:
+                    variable = rest.pop(0)
+            elif word in ("--hint", "-h") and rest:
+                rest.pop(0)
+            elif not word.startswith("-"):
+                names.append(word)
+        if not names:
+            raise CannotKnow("search for nothing")
+        finder = {"--fs-uuid": self._by_uuid, "--label": self._by_label, "--file": self._by_file}[kind]
+        self.variables[variable] = finder(names[0])
+        return True
+
+    def _search_uuid(self, words: list[str]) -> bool:
+        return self._search_short(words, self._by_uuid)
+
+    def _search_label(self, words: list[str]) -> bool:
+        return self._search_short(words, self._by_label)
+
+    def _search_file(self, words: list[str]) -> bool:
+        return self._search_short(words, self._by_file)
+
+    def _search_short(self, words: list[str], finder: Callable[[str], str]) -> bool:
+        """search.fs_uuid NAME [VARIABLE [HINTS]]."""
+        if len(words) < 2:
+            raise CannotKnow("search for nothing")
+        self.variables[words[2] if len(words) > 2 else "root"] = finder(words[1])
+        return True
+
+    def _by_uuid(self, uuid: str) -> str:
+        own = self.filesystem.uuid
+        spellings = {own.lower(), own.lower().replace("-", "")}
+        if own.isdecimal():
+            spellings.add(f"{int(own):016x}")  # a pool's guid, as grub-probe writes it
+        return OWN if uuid.lower() in spellings or uuid.lower().replace("-", "") in spellings else f"UUID={uuid}"
+
+    def _by_label(self, label: str) -> str:
+        return OWN if label == self.filesystem.label else f"LABEL={label}"
+
+    def _by_file(self, path: str) -> str:
+        if locate(self.filesystem, path) is None:
+            raise CannotKnow(f"search for the file {path}, which is not in this tree")
+        return OWN
+
+    # --- what is booted -----------------------------------------------------------------------
+
+    def _linux(self, words: list[str]) -> bool:
+        if len(words) < 2:
+            raise CannotKnow("linux without a kernel")
+        self.linux, self.initrds = self._split(words[1]), []
+        self.options = " ".join(map(_quote, words[2:]))
+        if len(self.options) > MAX_OPTIONS:
+            raise CannotKnow("a command line that is too long")
+        return True
+
+    def _initrd(self, words: list[str]) -> bool:
+        self.initrds = [self._split(path.removeprefix("newc:")) for path in words[1:] if not path.startswith("--")]
+        return True
+
+    def _devicetree(self, words: list[str]) -> bool:
+        self.devicetree = True
+        return True
+
+    def _menuentry(self, words: list[str]) -> bool:
+        raise CannotKnow(f"{words[0]} without a block")
+
+    def _add(self, words: list[str], block: tuple[Statement, ...]) -> None:
+        """menuentry TITLE [--class C] [--users U] [--id ID] [--unrestricted] [--hotkey K] [ARGUMENT...] { ... }."""
+        positional, identity, rest = [], "", words[1:]
+        while rest:
+            word = rest.pop(0)
+            if word in ("--class", "--users", "--hotkey", "--source", "--id") and rest:
+                value = rest.pop(0)
+                identity = value if word == "--id" else identity
+            elif word.startswith("--id="):
+                identity = word.partition("=")[2]
+            elif not word.startswith("--"):
+                positional.append(word)
+        if not positional:
+            raise CannotKnow("an entry without a title")
+        self.menu.append(Menu(positional[0], identity, words[0] == "submenu", block, tuple(positional)))
+
+    def _blscfg(self, words: list[str]) -> bool:
+        """Fedora's command: the entries of the Boot Loader Specification take this place in the menu."""
+        listing = bls.entries(self.filesystem, self._machine, self.variables)
+        for text in listing.notes:
+            self.note(text)
+        for item in listing.items:
+            self.menu.append(Menu(item.title, item.id, False, (), (), item))
+        return bool(listing.items)
+
+
+def _quote(word: str) -> str:
+    """One argument as GRUB hands it to the kernel: grub-core/lib/cmdline.c:grub_create_loader_cmdline, GRUB 2.12."""
+    for char in "\\'\"":
+        word = word.replace(char, "\\" + char)
+    return f'"{word}"' if " " in word else word

@@ -1,0 +1,84 @@
+"""What a boot loader's configuration says, before it is tied to a root: the result of every parser here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fsdrivers.errors import FsError
+from fsdrivers.filesystem import FILE, Filesystem
+
+MAX_ITEMS = 512  # entries of one source
+MAX_CONFIG = 4 << 20  # bytes of one configuration file
+MAX_OPTIONS = 1 << 16  # characters of a command line
+
+
+class Item(NamedTuple):
+    """One entry as it stands in a configuration.  Paths are in the tree that was parsed, or where ``device`` says.
+
+    ``kernel`` and ``initrds`` may name a section of a PE file ("/EFI/Linux/x.efi#.linux"): see init/entries/uki.py.
+    """
+
+    id: str
+    title: str
+    kernel: str
+    initrds: tuple[str, ...] = ()
+    options: str = ""  # the command line as it is stated
+    version: str = ""
+    sort_key: str = ""
+    machine_id: str = ""
+    menu: tuple[str, ...] = ()  # titles of the submenus that it lies in
+    # "" for the tree that was parsed, "top" for paths from the top of its pool (a subvolume or dataset in front),
+    # "UUID=..." or "LABEL=..." for another file system, with paths from that one's top
+    device: str = ""
+    tries_left: int | None = None  # boot counting; None when the entry is not counted
+    tries_done: int = 0
+    remarks: tuple[str, ...] = ()
+
+
+class Listing(NamedTuple):
+    """All entries of one source in its own order, which of them is its default, and what was passed over and why."""
+
+    items: tuple[Item, ...] = ()
+    notes: tuple[str, ...] = ()
+    default: int | None = None  # an index into ``items``
+
+
+def read_text(filesystem: Filesystem, path: str, limit: int = MAX_CONFIG) -> str:
+    """A configuration file as text; raises FsError (TooLarge beyond ``limit`` bytes)."""
+    return filesystem.read_file(path, limit).decode("utf-8", "surrogateescape")
+
+
+def is_file(filesystem: Filesystem, path: str) -> bool:
+    """Whether ``path`` leads to a regular file; damage on the way counts as no."""
+    try:
+        return filesystem.stat(filesystem.resolve(path)).type == FILE
+    except FsError:
+        return False
+
+
+def own_prefix(filesystem: Filesystem) -> str:
+    """What boot loaders write in front of a path in this tree, as they see the whole pool: "/@", "/ROOT/debian@".
+
+    Source: grub-core/fs/btrfs.c:find_path (from the top-level subvolume) and zfs/zfs.c:dnode_get_fullpath
+    (dataset, "@", path), GRUB 2.12.
+    """
+    name = filesystem.root_name.strip("/")
+    if filesystem.kind == "zfs":
+        dataset, _, snapshot = name.partition("@")
+        return f"/{dataset.partition('/')[2]}@{snapshot}"
+    return f"/{name}" if filesystem.kind == "btrfs" and name else ""
+
+
+def locate(filesystem: Filesystem, path: str) -> str | None:
+    """Where the file that a boot loader calls ``path`` lies in this tree, or None.
+
+    ``path`` may be the tree's own, may count from the pool's top, or from a /boot that was a file system of its own.
+    """
+    path = "/" + path.lstrip("/")
+    prefix = own_prefix(filesystem)
+    options = [path]
+    if prefix and path.startswith(prefix + "/"):
+        options.insert(0, path.removeprefix(prefix))
+    if not path.startswith("/boot/"):
+        options.append("/boot" + path)
+    return next((option for option in options if is_file(filesystem, option)), None)

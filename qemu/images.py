@@ -27,7 +27,7 @@ PACKAGES = (
 _UNWANTED = ("doc", "man", "info", "locale", "i18n", "lintian", "bash-completion", "zoneinfo")
 
 # What the initrd gets: the disks that QEMU can show, and the file system.  MODULES=most makes it five times as large.
-_INITRD_MODULES = ("btrfs", "virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "nvme", "ahci", "usb_storage")
+_INITRD_MODULES = ("btrfs", "virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "nvme", "ata_piix")
 
 _MARKER_UNIT = f"""\
 [Unit]
@@ -62,7 +62,9 @@ ln -s ../poolboot-marker.service "$units/multi-user.target.wants/"
 for timer in apt-daily apt-daily-upgrade dpkg-db-backup e2scrub_all fstrim; do
     ln -sf /dev/null "$units/$timer.timer"
 done
-ln -sf /dev/null "$units/systemd-pcrphase.service"
+for service in e2scrub_reap systemd-pcrphase; do
+    ln -sf /dev/null "$units/$service.service"
+done
 mkdir -p "$1/etc/default"
 cat >"$1/etc/default/grub" <<'END'
 GRUB_DEFAULT=0

@@ -36,7 +36,7 @@ def test_three_disks_boot_without_any_knob(machine: Machines, debian: Made) -> N
         guest.expect("login: ")
         guest.send("root\n")
         guest.expect(r"[#] $")
-        guest.send("findmnt -rno FSTYPE,FSROOT / && uname -r && systemctl is-active multi-user.target\n")
+        guest.send("findmnt -rno FSTYPE,FSROOT / && uname -r && systemctl is-active getty.target\n")
         guest.expect(r"^btrfs /@rootfs$")
         guest.expect(rf"^{booting[1]}$")
         guest.expect(r"^active$")
@@ -69,7 +69,7 @@ def test_damaged_copies_of_the_kernel_are_healed_and_told(
         damaged.add(victim.disk)
         _scribble(disks[victim.disk], victim)
     assert damaged == {1, 2}
-    attached = [Disk(disks[0], "usb"), Disk(disks[1], "ahci"), Disk(disks[2], "ahci")]
+    attached = [Disk(disks[0], "scsi"), Disk(disks[1]), Disk(disks[2])]
     with machine(attached) as guest:
         guest.expect("poolboot: pool btrfs debian .* members 3/3", 90)
         guest.expect("poolboot: booting ")

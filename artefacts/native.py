@@ -76,7 +76,7 @@ def extensions(log: Path) -> list[Extension]:
     return [
         *(_library(library, log) for library in _LIBRARIES),
         *cython_extensions(log),
-        Extension("_sysc", "PyInit__sysc", (own,), _digest([own])),
+        Extension("_sysc", "PyInit__sysc", (own,), digest([own])),
     ]
 
 
@@ -104,7 +104,7 @@ def build_in_place(log: Path) -> list[Path]:
             / module.name.rpartition(".")[0].replace(".", "/")
             / (stem + str(sysconfig.get_config_var("EXT_SUFFIX")))
         )
-        made = cache.entry("shared", f"{stem}-{_object_key(module)}", partial(_link, module, log))
+        made = cache.entry("shared", f"{stem}-{_object_key(module)}", partial(link, module, log))
         library = made / "module.so"
         if not target.exists() or target.read_bytes() != library.read_bytes():
             # A new inode: a running program may have the old one mapped.
@@ -121,7 +121,7 @@ def cython_extensions(log: Path) -> list[Extension]:
     for source in sorted((PROJECT / NATIVE_PACKAGE.replace(".", "/")).glob("*.py")):
         if not source.read_bytes().startswith(b"# cython:"):
             continue
-        identity = cache.key(_digest([source]), importlib.metadata.version("cython"))
+        identity = cache.key(digest([source]), importlib.metadata.version("cython"))
         made = cache.entry("cython", f"{source.stem}-{identity}", partial(_translate, source, log))
         found.append(
             Extension(
@@ -211,7 +211,8 @@ def _compile(module: Extension, log: Path, work: Path) -> None:
         part.unlink()
 
 
-def _link(module: Extension, log: Path, work: Path) -> None:
+def link(module: Extension, log: Path, work: Path) -> None:
+    """Compile a module into the shared library ``work/module.so``."""
     flags = [*_FLAGS, *module.flags, f"-I{sysconfig.get_path('include')}", "-shared", "-s", "-Wl,--gc-sections"]
     run([_compiler(), *flags, *module.sources, "-o", work / "module.so"], log=log, hint=_COMPILER_HINT)
 
@@ -234,7 +235,8 @@ def _registration(modules: Sequence[Extension]) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def _digest(paths: Iterable[Path]) -> str:
+def digest(paths: Iterable[Path]) -> str:
+    """A hash of the contents of files."""
     return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths)).hexdigest()
 
 

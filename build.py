@@ -3,7 +3,8 @@
     python build.py                  everything
     python build.py program          only build/init
     python build.py native           compile fsdrivers/native beside its sources
-    python build.py kernel           only build/vmlinuz
+    python build.py kernel           the slim bootstrap kernel of kernel-config/, as build/vmlinuz-slim
+    python build.py loader           build/loader.efi, loader.img and loader.iso, with the slim kernel
 
 How it is done is in the package ``artefacts``; this file is the command line.
 """
@@ -21,6 +22,7 @@ from artefacts import debian, initramfs, native, program
 from artefacts.steps import BuildError, replace, short, step
 
 PROJECT = Path(__file__).resolve().parent
+SLIM, DEBIAN = "slim", "debian"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,7 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.what == "program":
             program.build(options.output, static=not options.dynamic)
         elif options.what == "kernel":
-            _install_kernel(_kernel(options), options.output)
+            _install_kernel(_kernel(options, SLIM), options.output, "vmlinuz-slim")
+        elif options.what == "loader":
+            _loader(options)
         else:
             _everything(options)
     except BuildError as error:
@@ -52,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="build.py", description="Build the boot image of poolboot.")
-    parser.add_argument("what", nargs="?", default="all", choices=["all", "program", "native", "kernel"])
+    parser.add_argument("what", nargs="?", default="all", choices=["all", "program", "native", "kernel", "loader"])
     parser.add_argument("--output", type=Path, default=PROJECT / "build", metavar="DIR", help="default: build/")
     parser.add_argument(
         "--dynamic", action="store_true", help="a dynamic program with its libraries, where there is no libpython.a"
@@ -64,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH[:DEST]",
         help="also put in a program with its libraries, any file, or a kernel module with its dependencies",
     )
-    parser.add_argument("--kernel", type=Path, metavar="PATH", help="bootstrap kernel (default: Debian's cloud kernel)")
+    parser.add_argument(
+        "--kernel", type=Path, metavar="PATH|slim|debian", help="bootstrap kernel (default: debian; for loader: slim)"
+    )
     parser.add_argument(
         "--modules", type=Path, metavar="DIR", help="its lib/modules/RELEASE; without it nothing is a module"
     )
@@ -72,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--kernel-package", default="linux-image-cloud-amd64", metavar="NAME", help="or another one (%(default)s)"
     )
+    parser.add_argument(
+        "--arch", default="x86_64", choices=["x86_64", "arm64"], help="of the slim kernel (%(default)s)"
+    )
+    loader = parser.add_argument_group("loader")
+    loader.add_argument("--cmdline", default="", metavar="WORDS", help="added to the command line in the EFI file")
+    loader.add_argument("--sign", type=Path, nargs=2, metavar=("KEY", "CERT"), help="for Secure Boot; PEM files")
+    loader.add_argument("--conf", type=Path, metavar="PATH", help="put this poolboot.conf beside the EFI file")
+    loader.add_argument("--esp-size", type=int, default=64, metavar="MIB", help="of loader.img (%(default)s)")
     return parser
 
 
@@ -90,17 +104,40 @@ def _lock(output: Path) -> TextIO:
 def _everything(options: argparse.Namespace) -> None:
     includes = [initramfs.parse_include(text) for text in options.include]
     made = program.build(options.output, static=not options.dynamic)
-    kernel = _kernel(options)
+    kernel = _kernel(options, DEBIAN)
     _install_kernel(kernel, options.output)
     carried = kernel if kernel.modules.is_dir() else None
     image, parts = initramfs.build(options.output, made, carried, kernel.release, includes)
     _print_sizes(parts, image, options.output / "vmlinuz")
 
 
-def _kernel(options: argparse.Namespace) -> debian.Kernel:
-    if options.kernel is None:
-        if options.modules is not None:
-            raise BuildError("--modules belongs to a --kernel", "give both, or neither")
+def _loader(options: argparse.Namespace) -> None:
+    from loader import make, uki
+
+    made = program.build(options.output, static=not options.dynamic)
+    kernel = _kernel(options, SLIM)
+    carried = kernel if kernel.modules.is_dir() else None
+    includes = [initramfs.parse_include(text) for text in options.include]
+    # Beside the one that build/vmlinuz goes with: the slim kernel needs no modules.
+    image, parts = initramfs.build(options.output / "loader", made, carried, kernel.release, includes)
+    key, certificate = options.sign or (None, None)
+    wishes = make.Wishes(options.cmdline, key, certificate, options.esp_size << 20, options.conf)
+    files = make.build(options.output, uki.Parts(kernel.vmlinuz, image, kernel.release), wishes, options.arch)
+    _print_sizes(parts, image, kernel.vmlinuz)
+    for path in files:
+        print(f"build:   {short(path)}  {path.stat().st_size:,} bytes")
+
+
+def _kernel(options: argparse.Namespace, default: str) -> debian.Kernel:
+    chosen = default if options.kernel is None else str(options.kernel)
+    if chosen in (SLIM, DEBIAN) and options.modules is not None:
+        raise BuildError("--modules belongs to a --kernel", "give both, or neither")
+    if chosen == SLIM:
+        from artefacts import kernel_build
+
+        built = kernel_build.build(options.suite, options.arch)
+        return debian.Kernel(built.image, Path("/nonexistent"), built.release)
+    if chosen == DEBIAN:
         return debian.kernel(options.suite, options.kernel_package)
     if not options.kernel.is_file():
         raise BuildError(f"--kernel {options.kernel}: no such file")
@@ -112,9 +149,9 @@ def _kernel(options: argparse.Namespace) -> debian.Kernel:
     return debian.Kernel(options.kernel, modules, modules.name)
 
 
-def _install_kernel(kernel: debian.Kernel, output: Path) -> None:
+def _install_kernel(kernel: debian.Kernel, output: Path, name: str = "vmlinuz") -> None:
     data = kernel.vmlinuz.read_bytes()
-    target = output / "vmlinuz"
+    target = output / name
     if not target.exists() or target.read_bytes() != data:
         replace(target, data)
 

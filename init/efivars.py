@@ -107,7 +107,7 @@ class Variables:
         path = self._path(name, vendor)
         try:
             _make_mutable(path)
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
             try:
                 # Attributes and value in one write(2): each is a SetVariable() of its own.
                 os.write(fd, struct.pack("<I", attributes) + data)

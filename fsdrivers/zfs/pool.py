@@ -33,11 +33,16 @@ def probe(device: BlockDevice) -> Member | None:
     Spares and cache devices carry labels that name no pool: they hold nothing that a reader wants, so None too.
     Raises Corrupt when a label is there, but none is whole.
     """
-    label = labels.read(device)
+    # A pool on the bare disk may be long gone: its inner labels survive the partition table that replaced it.
+    try:
+        label = labels.read(device)
+    except Corrupt:
+        if _partitioned(device):
+            return None
+        raise
     if label is None or label.state in (labels.SPARE, labels.L2CACHE):
         return None
     if 0 not in label.valid and _partitioned(device):
-        # A pool on the bare disk, long gone: its back labels survived the partition table that replaced it.
         return None
     return Member(device, KIND, str(label.pool_guid), label)
 
@@ -68,6 +73,7 @@ class ZfsPool(pool.Pool):
         self.slots = tuple(_slots(self._used, doubles, self._newest.config))
         self.use_log = True  # replay the intent logs of a pool that was not exported, in memory
         self._spa: Spa | None = None
+        self._heads: list[Dataset] | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -98,7 +104,7 @@ class ZfsPool(pool.Pool):
         """File systems and snapshots; the default first, then in the order of the tree."""
         spa = self.spa()
         default = self._default(spa)
-        datasets = list(self._datasets(spa))
+        datasets = [one for head in self._systems(spa) for one in (head, *head.snapshots())]
         snapshots = {dataset.number: dataset.name for dataset in datasets if dataset.snapshot}
         found = []
         for dataset in datasets:
@@ -146,20 +152,25 @@ class ZfsPool(pool.Pool):
             self.health.note(f"{dataset.name}: the intent log cannot be read ({error}); this is the state before it")
             return []
 
-    def _datasets(self, spa: Spa) -> Iterator[Dataset]:
-        """All file systems with their snapshots; volumes are left out."""
-        for directory in spa.root.walk():
-            dataset = directory.dataset()
-            if dataset is None or dataset.pointer.hole or dataset.flags & layout.DS_INCONSISTENT:
-                continue
-            if dataset.objset().type == layout.OST_ZFS:
-                yield dataset
-                yield from dataset.snapshots()
+    def _systems(self, spa: Spa) -> list[Dataset]:
+        """All file systems; volumes, unfinished receives and what cannot be read (with a note) are left out."""
+        if self._heads is None:
+            self._heads = []
+            for directory in spa.root.walk():
+                dataset = directory.dataset()
+                if dataset is None or dataset.pointer.hole or dataset.flags & layout.DS_INCONSISTENT:
+                    continue
+                try:
+                    if dataset.objset().type == layout.OST_ZFS:
+                        self._heads.append(dataset)
+                except FsError as error:
+                    self.health.note(f"{dataset.name} cannot be read: {error}")
+        return self._heads
 
     def _default(self, spa: Spa) -> str | None:
         """The pool's bootfs; else the only file system that looks like a root; else the root dataset."""
         bootfs = spa.property("bootfs")
-        systems = [dataset for dataset in self._datasets(spa) if not dataset.snapshot]
+        systems = self._systems(spa)
         for dataset in systems:
             if dataset.number == bootfs:
                 return dataset.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -15,8 +16,8 @@ from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.errors import Corrupt, FsError, Locked, MissingDevices, NotFound, ReadError, Unsupported
 from fsdrivers.filesystem import File, Filesystem
 from fsdrivers.walk import record, walk
-from fsdrivers.zfs import ZfsPool
-from fsdrivers.zfs.layout import DATA_END, DATA_START
+from fsdrivers.zfs import ZfsPool, blkptr, label
+from fsdrivers.zfs.layout import DATA_END, DATA_START, LABEL_NVLIST, LABEL_SIZE
 from qemu import manifest
 
 pytestmark = pytest.mark.images
@@ -260,3 +261,83 @@ def test_holes_are_told() -> None:
     assert sum(piece.length for piece in pieces) == 900000
     for before, after in itertools.pairwise(pieces):
         assert before.offset + before.length == after.offset
+
+
+class Overlay(BlockDevice):
+    """A device with ``patches`` (bytes by offset) over it, cut to ``size``."""
+
+    def __init__(self, parent: BlockDevice, patches: dict[int, bytes], size: int | None = None) -> None:
+        self.parent, self.patches, self.name = parent, patches, parent.name
+        self.size = parent.size if size is None else size
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        self.check(offset, len(buffer))
+        self.parent.read_into(offset, buffer)
+        for start, data in self.patches.items():
+            low, high = max(start, offset), min(start + len(data), offset + len(buffer))
+            if low < high:
+                buffer[low - offset : high - offset] = data[low - start : high - start]
+
+
+def without_labels(device: BlockDevice, *numbers: int) -> Overlay:
+    starts = label.offsets(device.size)
+    return Overlay(device, {starts[number]: bytes(LABEL_SIZE) for number in numbers})
+
+
+@pytest.mark.parametrize("left", range(4))
+def test_one_label_is_enough(left: int) -> None:
+    (device,) = members("single")
+    check("single", assemble([without_labels(device, *({0, 1, 2, 3} - {left}))]))
+
+
+def test_without_labels_it_is_no_member() -> None:
+    (device,) = members("single")
+    assert pools.assemble([without_labels(device, 0, 1, 2, 3)]) == []
+
+
+def test_damaged_labels_are_told() -> None:
+    (device,) = members("single")
+    patches = {start + LABEL_NVLIST + 100: b"damaged" for start in label.offsets(device.size)}
+    complaints: list[FsError] = []
+    assert pools.assemble([Overlay(device, patches)], complaints.append) == []
+    assert [type(error) for error in complaints] == [Corrupt]
+
+
+def test_a_truncated_image() -> None:
+    (device,) = members("single")
+    pool = assemble([Overlay(device, {}, DATA_START + (100 << 10))])
+    with pytest.raises(ReadError):
+        pool.open("tank").read_file("/random", 1 << 20)
+
+
+def test_the_state_before_the_newest_is_served_and_told() -> None:
+    (device,) = members("single")
+    newest = assemble([device]).spa()
+    root = blkptr.parse(newest.uberblock.raw, 40, newest.uberblock.order)
+    patches = {DATA_START + dva.offset: b"\xff" * root.psize for dva in root.dvas}
+    pool = assemble([Overlay(device, patches)])
+    older = pool.spa()
+    assert older.txg < newest.txg
+    assert any(str(newest.txg) in line and str(older.txg) in line for line in pool.health.report())
+
+
+def test_two_paths_to_the_same_disk() -> None:
+    first, second = members("single")[0], members("single")[0]
+    second.name = "other path"
+    pool = assemble([second, first])
+    assert [(slot.device, slot.state) for slot in pool.slots] == [("d0.img", "online"), ("other path", "duplicate")]
+    check("single", pool)
+
+
+def test_labels_that_a_partition_table_has_outlived(tmp_path: Path) -> None:
+    """The disk was a member once; now it has a GPT, which covers label 0 and not label 1."""
+    (device,) = members("single")
+    gpt = tmp_path / "gpt"
+    with gpt.open("wb") as file:
+        file.truncate(device.size)
+    subprocess.run(["sfdisk", "-q", gpt], input=b"label: gpt\nstart=2048, size=20480\n", check=True)
+    table = gpt.read_bytes()
+    patches = {0: table[: LABEL_SIZE - 1], device.size - 17408: table[-17408:]}
+    patched = Overlay(device, patches)
+    assert label.read(patched) is not None
+    assert pools.assemble([patched]) == []

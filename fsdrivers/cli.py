@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import stat
 import sys
 import time
 from collections.abc import Callable
 
-from fsdrivers import archive, copyout
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.errors import Ambiguous, FsError, NotFound
 from fsdrivers.filesystem import DIRECTORY, SYMLINK, Filesystem, Node, Stat
@@ -167,6 +165,8 @@ def _probe(options: argparse.Namespace) -> int:
         if error is not None:
             status = _fail(str(error))
     if options.json:
+        import json
+
         print(json.dumps({"pools": reports}, indent=2))
     else:
         for report in reports:
@@ -258,6 +258,8 @@ def _cat(options: argparse.Namespace) -> int:
 
 
 def _cp(options: argparse.Namespace) -> int:
+    from fsdrivers import copyout  # commands import what they alone need: starting is half of a small read
+
     filesystem = _filesystem(options)
     complete = copyout.copy(filesystem, options.path, options.dest, options.recursive, _warn)
     _report(filesystem)
@@ -274,6 +276,8 @@ def _mount(options: argparse.Namespace) -> int:
 
 
 def _tar(options: argparse.Namespace) -> int:
+    from fsdrivers import archive
+
     if sys.stdout.isatty():
         return _fail("a tar archive is nothing to look at: redirect it to a file or a pipe")
     filesystem = _filesystem(options)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -100,6 +98,8 @@ def record(filesystem: Filesystem, found: Found, sha256: bool) -> dict[str, obje
 
 def digest(file: File) -> str:
     """The SHA-256 of the whole file in hex."""
+    import hashlib  # OpenSSL takes longer to load than most commands take
+
     total = hashlib.sha256()
     for chunk in file.chunks():
         total.update(chunk)
@@ -115,10 +115,14 @@ class Nanoseconds(int):
 
 def to_json(fields: dict[str, object]) -> str:
     """One line of JSON; Nanoseconds keep all their digits."""
+    import json
+
     return "{" + ", ".join(f"{json.dumps(key)}: {_value(value)}" for key, value in fields.items()) + "}"
 
 
 def _value(value: object) -> str:
+    import json
+
     return str(value) if isinstance(value, Nanoseconds) else json.dumps(value)
 
 

@@ -4,15 +4,14 @@ Everything is little-endian and packed.  Offsets are in bytes.  Sources, all of 
 include/uapi/linux/btrfs_tree.h (structures, key types, object ids), fs/btrfs/fs.h (superblock offsets, limits),
 include/uapi/linux/btrfs.h (feature bits).
 
-The labels are declared with construct; what there may be thousands of (chunks too) with struct.Struct.
+The labels are declared field by field; what there may be thousands of (chunks too) with struct.Struct.
 """
 
 from __future__ import annotations
 
 from struct import Struct
 
-from construct import Array, Bytes, Int8ul, Int16ul, Int32ul, Int64ul
-from construct import Struct as Record
+from fsdrivers.record import Record
 
 # --- superblock (struct btrfs_super_block) ---------------------------------------------------
 
@@ -23,86 +22,86 @@ SYS_CHUNK_ARRAY_SIZE = 2048
 BACKUP_ROOTS = 4
 
 DEV_ITEM = Record(
-    "devid" / Int64ul,  # 0x00
-    "total_bytes" / Int64ul,  # 0x08
-    "bytes_used" / Int64ul,  # 0x10
-    "io_align" / Int32ul,  # 0x18
-    "io_width" / Int32ul,  # 0x1c
-    "sector_size" / Int32ul,  # 0x20
-    "type" / Int64ul,  # 0x24
-    "generation" / Int64ul,  # 0x2c
-    "start_offset" / Int64ul,  # 0x34
-    "dev_group" / Int32ul,  # 0x3c
-    "seek_speed" / Int8ul,  # 0x40
-    "bandwidth" / Int8ul,  # 0x41
-    "uuid" / Bytes(16),  # 0x42
-    "fsid" / Bytes(16),  # 0x52
+    ("devid", "Q"),  # 0x00
+    ("total_bytes", "Q"),  # 0x08
+    ("bytes_used", "Q"),  # 0x10
+    ("io_align", "I"),  # 0x18
+    ("io_width", "I"),  # 0x1c
+    ("sector_size", "I"),  # 0x20
+    ("type", "Q"),  # 0x24
+    ("generation", "Q"),  # 0x2c
+    ("start_offset", "Q"),  # 0x34
+    ("dev_group", "I"),  # 0x3c
+    ("seek_speed", "B"),  # 0x40
+    ("bandwidth", "B"),  # 0x41
+    ("uuid", "16s"),  # 0x42
+    ("fsid", "16s"),  # 0x52
 )
 
 ROOT_BACKUP = Record(
-    "tree_root" / Int64ul,  # 0x00
-    "tree_root_gen" / Int64ul,  # 0x08
-    "chunk_root" / Int64ul,  # 0x10
-    "chunk_root_gen" / Int64ul,  # 0x18
-    "extent_root" / Int64ul,  # 0x20
-    "extent_root_gen" / Int64ul,  # 0x28
-    "fs_root" / Int64ul,  # 0x30
-    "fs_root_gen" / Int64ul,  # 0x38
-    "dev_root" / Int64ul,  # 0x40
-    "dev_root_gen" / Int64ul,  # 0x48
-    "csum_root" / Int64ul,  # 0x50
-    "csum_root_gen" / Int64ul,  # 0x58
-    "total_bytes" / Int64ul,  # 0x60
-    "bytes_used" / Int64ul,  # 0x68
-    "num_devices" / Int64ul,  # 0x70
-    "unused_64" / Array(4, Int64ul),  # 0x78
-    "tree_root_level" / Int8ul,  # 0x98
-    "chunk_root_level" / Int8ul,  # 0x99
-    "extent_root_level" / Int8ul,  # 0x9a
-    "fs_root_level" / Int8ul,  # 0x9b
-    "dev_root_level" / Int8ul,  # 0x9c
-    "csum_root_level" / Int8ul,  # 0x9d
-    "unused_8" / Bytes(10),  # 0x9e
+    ("tree_root", "Q"),  # 0x00
+    ("tree_root_gen", "Q"),  # 0x08
+    ("chunk_root", "Q"),  # 0x10
+    ("chunk_root_gen", "Q"),  # 0x18
+    ("extent_root", "Q"),  # 0x20
+    ("extent_root_gen", "Q"),  # 0x28
+    ("fs_root", "Q"),  # 0x30
+    ("fs_root_gen", "Q"),  # 0x38
+    ("dev_root", "Q"),  # 0x40
+    ("dev_root_gen", "Q"),  # 0x48
+    ("csum_root", "Q"),  # 0x50
+    ("csum_root_gen", "Q"),  # 0x58
+    ("total_bytes", "Q"),  # 0x60
+    ("bytes_used", "Q"),  # 0x68
+    ("num_devices", "Q"),  # 0x70
+    ("unused_64", "32s"),  # 0x78
+    ("tree_root_level", "B"),  # 0x98
+    ("chunk_root_level", "B"),  # 0x99
+    ("extent_root_level", "B"),  # 0x9a
+    ("fs_root_level", "B"),  # 0x9b
+    ("dev_root_level", "B"),  # 0x9c
+    ("csum_root_level", "B"),  # 0x9d
+    ("unused_8", "10s"),  # 0x9e
 )
 
 SUPERBLOCK = Record(
-    "csum" / Bytes(32),  # 0x000
-    "fsid" / Bytes(16),  # 0x020
-    "bytenr" / Int64ul,  # 0x030
-    "flags" / Int64ul,  # 0x038
-    "magic" / Bytes(8),  # 0x040
-    "generation" / Int64ul,  # 0x048
-    "root" / Int64ul,  # 0x050
-    "chunk_root" / Int64ul,  # 0x058
-    "log_root" / Int64ul,  # 0x060
-    "log_root_transid" / Int64ul,  # 0x068
-    "total_bytes" / Int64ul,  # 0x070
-    "bytes_used" / Int64ul,  # 0x078
-    "root_dir_objectid" / Int64ul,  # 0x080
-    "num_devices" / Int64ul,  # 0x088
-    "sectorsize" / Int32ul,  # 0x090
-    "nodesize" / Int32ul,  # 0x094
-    "leafsize" / Int32ul,  # 0x098
-    "stripesize" / Int32ul,  # 0x09c
-    "sys_chunk_array_size" / Int32ul,  # 0x0a0
-    "chunk_root_generation" / Int64ul,  # 0x0a4
-    "compat_flags" / Int64ul,  # 0x0ac
-    "compat_ro_flags" / Int64ul,  # 0x0b4
-    "incompat_flags" / Int64ul,  # 0x0bc
-    "csum_type" / Int16ul,  # 0x0c4
-    "root_level" / Int8ul,  # 0x0c6
-    "chunk_root_level" / Int8ul,  # 0x0c7
-    "log_root_level" / Int8ul,  # 0x0c8
-    "dev_item" / DEV_ITEM,  # 0x0c9
-    "label" / Bytes(256),  # 0x12b
-    "cache_generation" / Int64ul,  # 0x22b
-    "uuid_tree_generation" / Int64ul,  # 0x233
-    "metadata_uuid" / Bytes(16),  # 0x23b
-    "nr_global_roots" / Int64ul,  # 0x24b
-    "reserved" / Array(27, Int64ul),  # 0x253
-    "sys_chunk_array" / Bytes(SYS_CHUNK_ARRAY_SIZE),  # 0x32b
-    "super_roots" / Array(BACKUP_ROOTS, ROOT_BACKUP),  # 0xb2b
-    "padding" / Bytes(565),  # 0xdcb
+    ("csum", "32s"),  # 0x000
+    ("fsid", "16s"),  # 0x020
+    ("bytenr", "Q"),  # 0x030
+    ("flags", "Q"),  # 0x038
+    ("magic", "8s"),  # 0x040
+    ("generation", "Q"),  # 0x048
+    ("root", "Q"),  # 0x050
+    ("chunk_root", "Q"),  # 0x058
+    ("log_root", "Q"),  # 0x060
+    ("log_root_transid", "Q"),  # 0x068
+    ("total_bytes", "Q"),  # 0x070
+    ("bytes_used", "Q"),  # 0x078
+    ("root_dir_objectid", "Q"),  # 0x080
+    ("num_devices", "Q"),  # 0x088
+    ("sectorsize", "I"),  # 0x090
+    ("nodesize", "I"),  # 0x094
+    ("leafsize", "I"),  # 0x098
+    ("stripesize", "I"),  # 0x09c
+    ("sys_chunk_array_size", "I"),  # 0x0a0
+    ("chunk_root_generation", "Q"),  # 0x0a4
+    ("compat_flags", "Q"),  # 0x0ac
+    ("compat_ro_flags", "Q"),  # 0x0b4
+    ("incompat_flags", "Q"),  # 0x0bc
+    ("csum_type", "H"),  # 0x0c4
+    ("root_level", "B"),  # 0x0c6
+    ("chunk_root_level", "B"),  # 0x0c7
+    ("log_root_level", "B"),  # 0x0c8
+    ("dev_item", DEV_ITEM),  # 0x0c9
+    ("label", "256s"),  # 0x12b
+    ("cache_generation", "Q"),  # 0x22b
+    ("uuid_tree_generation", "Q"),  # 0x233
+    ("metadata_uuid", "16s"),  # 0x23b
+    ("nr_global_roots", "Q"),  # 0x24b
+    ("reserved", "216s"),  # 0x253
+    ("sys_chunk_array", f"{SYS_CHUNK_ARRAY_SIZE}s"),  # 0x32b
+    ("super_roots", (BACKUP_ROOTS, ROOT_BACKUP)),  # 0xb2b
+    ("padding", "565s"),  # 0xdcb
 )
 
 SUPER_FLAG_ERROR = 1 << 2

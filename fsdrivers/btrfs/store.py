@@ -61,7 +61,7 @@ class Store:
                 chunk = chunks.parse(item.data, item.offset, block.sectorsize, self.volume.name)
                 self.volume.chunks.add(chunk)
             elif item.type == layout.DEV_ITEM_KEY and item.objectid == layout.DEV_ITEMS:
-                if item.size != layout.DEV_ITEM.sizeof():
+                if item.size != layout.DEV_ITEM.size:
                     raise Corrupt(self.volume.name, f"device item {item.offset} (size)", item.start, None, item.size)
                 device = layout.DEV_ITEM.parse(item.data)
                 self.devices.append(Device(device.devid, device.uuid, device.total_bytes))

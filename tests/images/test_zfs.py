@@ -16,8 +16,9 @@ from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.errors import Corrupt, FsError, Locked, MissingDevices, NotFound, ReadError, Unsupported
 from fsdrivers.filesystem import File, Filesystem
 from fsdrivers.walk import record, walk
-from fsdrivers.zfs import ZfsPool, blkptr, label
+from fsdrivers.zfs import blkptr, label
 from fsdrivers.zfs.layout import DATA_END, DATA_START, LABEL_NVLIST, LABEL_SIZE
+from fsdrivers.zfs.pool import ZfsPool
 from qemu import manifest
 
 pytestmark = pytest.mark.images

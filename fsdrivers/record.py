@@ -44,7 +44,7 @@ class Record:
             formats.append(form)
             at += Struct(f"<{form}").size
         self._struct = Struct("".join(formats))
-        self.size = self._struct.size
+        self.size: int = self._struct.size
 
     def offset(self, name: str) -> int:
         """Where the field ``name`` starts, in bytes."""

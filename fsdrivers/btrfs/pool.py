@@ -6,7 +6,6 @@ Source: fs/btrfs/volumes.c:btrfs_open_devices, open_fs_devices, device_list_add,
 from __future__ import annotations
 
 import re
-import uuid as _uuid
 
 from fsdrivers.block import BlockDevice
 from fsdrivers.btrfs import layout
@@ -14,7 +13,7 @@ from fsdrivers.btrfs import superblock as superblocks
 from fsdrivers.btrfs.filesystem import BtrfsFilesystem, Node
 from fsdrivers.btrfs.roots import RootItem
 from fsdrivers.btrfs.store import Store
-from fsdrivers.btrfs.superblock import Superblock
+from fsdrivers.btrfs.superblock import Superblock, uuid_text
 from fsdrivers.btrfs.volume import Leg
 from fsdrivers.errors import Ambiguous, FsError, NotFound, NotThisFs
 from fsdrivers.pool import Member, Pool, Root, Slot
@@ -130,7 +129,7 @@ class BtrfsPool(Pool):
                 self.health.note(
                     f"{other.name} is a copy of devid {block.devid} ({device.name}), {why}; it is left out"
                 )
-                self._left_out.append(Slot(label.devid, _text(uuid), other.name, "duplicate"))
+                self._left_out.append(Slot(label.devid, uuid_text(uuid), other.name, "duplicate"))
             legs[uuid] = Leg(device, block)
         return legs
 
@@ -158,7 +157,7 @@ class BtrfsPool(Pool):
                 slots.append(_slot(leg.superblock.devid, uuid, leg))
             elif uuid not in listed:
                 self.health.note(f"{leg.device.name} is no member of the filesystem any more; it is left out")
-                self._left_out.append(Slot(leg.superblock.devid, _text(uuid), leg.device.name, "removed"))
+                self._left_out.append(Slot(leg.superblock.devid, uuid_text(uuid), leg.device.name, "removed"))
         if not known:
             unknown = max(0, self.superblock.num_devices - len(slots))
             slots += [Slot(0, "", None, "missing")] * min(unknown, 1024)
@@ -167,9 +166,5 @@ class BtrfsPool(Pool):
 
 def _slot(devid: int, uuid: bytes, leg: Leg | None) -> Slot:
     if leg is None:
-        return Slot(devid, _text(uuid), None, "missing")
-    return Slot(devid, _text(uuid), leg.device.name, "stale" if leg.stale else "online")
-
-
-def _text(uuid: bytes) -> str:
-    return str(_uuid.UUID(bytes=uuid))
+        return Slot(devid, uuid_text(uuid), None, "missing")
+    return Slot(devid, uuid_text(uuid), leg.device.name, "stale" if leg.stale else "online")

@@ -7,10 +7,10 @@ btrfs_get_subvol_name_from_objectid, get_default_subvol_objectid, v6.12.
 from __future__ import annotations
 
 import os
-import uuid as _uuid
 from typing import NamedTuple
 
 from fsdrivers.btrfs import directory, layout
+from fsdrivers.btrfs.superblock import uuid_text
 from fsdrivers.btrfs.tree import Item, Nodes, Pointer, Tree
 from fsdrivers.errors import Corrupt
 
@@ -160,8 +160,8 @@ class Roots:
             root_dir or layout.FIRST_FREE,
             bool(flags & layout.ROOT_FLAG_READONLY),
             refs == 0,
-            str(_uuid.UUID(bytes=own)) if own != _ZERO else "",
-            str(_uuid.UUID(bytes=parent)) if parent != _ZERO else "",
+            uuid_text(own) if own != _ZERO else "",
+            uuid_text(parent) if parent != _ZERO else "",
             generation,
             created,
         )

@@ -6,12 +6,17 @@ the first copy alone; here the newest valid copy wins, so a wiped start of the d
 
 from __future__ import annotations
 
-import uuid as _uuid
 from typing import Any, NamedTuple
 
 from fsdrivers.block import BlockDevice
 from fsdrivers.btrfs import checksum, features, layout
 from fsdrivers.errors import Corrupt, FsError, ReadError, Unsupported
+
+
+def uuid_text(raw: bytes) -> str:
+    """A UUID as people write it; the library's module takes longer to import than a small file to read."""
+    text = raw.hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
 class Superblock(NamedTuple):
@@ -45,7 +50,7 @@ class Superblock(NamedTuple):
 
     @property
     def uuid(self) -> str:
-        return str(_uuid.UUID(bytes=self.fsid))
+        return uuid_text(self.fsid)
 
     @property
     def seeding(self) -> bool:

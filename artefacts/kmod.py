@@ -45,6 +45,7 @@ STORAGE = {
     "Xen": "xen_blkfront",
     "keyboards": "usbhid hid_generic atkbd i8042",
     "handing over": "fuse overlay loop",
+    "firmware": "efivarfs vfat nls_cp437 nls_ascii",
 }
 _SUFFIXES = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 _MAX_MODULE = 256 << 20  # bytes, unpacked; the largest module of Debian has 20 MiB

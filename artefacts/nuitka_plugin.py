@@ -32,6 +32,7 @@ _AT_START = {
     "encodings.aliases",
     "encodings.ascii",
     "encodings.latin_1",
+    "encodings.utf_16_le",
     "encodings.utf_8",
     "functools",
     "genericpath",

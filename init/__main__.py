@@ -61,7 +61,7 @@ class Machine:
             self.console.say(f"warning: {problem}")
         power.ignore_ctrl_alt_del()
         self.modules = Modules(modules.read())
-        self.firmware = _pathb.detect()
+        self.firmware = _pathb.detect(self.modules)
 
 
 def boot(machine: Machine) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 
 from fsdrivers.errors import FsError
 from fsdrivers.partitions import Partition
 from init import config as _config
-from init import stub
+from init import namespace, stub
 from init.config import BootConfig
 from init.console import Console
 from init.devices import Disks
@@ -16,6 +17,7 @@ from init.efivars import FirmwareError, Variables
 from init.entries.entry import BootEntry
 from init.modules import Modules
 
+FIRMWARE = "/sys/firmware/efi"
 PATIENCE = 5.0  # seconds until the disk that firmware started us from appears: USB takes its time
 POLL = 0.05
 
@@ -87,8 +89,11 @@ class PathB:
             time.sleep(POLL)
 
 
-def detect() -> PathB | None:
+def detect(modules: Modules) -> PathB | None:
     """The PathB that this boot is, None for another one."""
     variables = Variables()
+    if os.path.isdir(FIRMWARE) and not variables.available:
+        modules.load("efivarfs")  # a module in Debian's kernels, so that the early mounts came too soon for it
+        namespace.mount_all(tuple(one for one in namespace.MOUNTS if one.fstype == "efivarfs"))
     came = stub.origin(variables)
     return PathB(variables, came) if came else None

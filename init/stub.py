@@ -70,7 +70,7 @@ def read_conf(came: Origin, partition: partitions.Partition) -> str:
         file = fat.open(partition).open(f"{directory}/{CONF}")
     except NotFound:
         return ""
-    return file.read(0, MAX_CONF).decode("utf-8-sig", "replace")
+    return file.read(0, MAX_CONF).decode("utf-8", "replace").removeprefix("\ufeff")
 
 
 def read_variable(variables: Variables) -> str:

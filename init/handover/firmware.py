@@ -42,20 +42,23 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
     from init import esp
     from init.devices import Disks
     from init.efivars import Variables, secure_boot
+    from init.modules import Modules
+    from init.modules import read as read_modules
 
     variables = Variables()
     if not variables.available:
         raise Refused("this machine has no EFI variables: it was not started by UEFI firmware")
-    filesystem = entry.place.filesystem
-    kernel = filesystem.open(entry.kernel)
+    kernel = entry.open(entry.kernel)  # as it is: the firmware starts zboot programs and unified images itself
     preflight(kernel, os.uname().machine, secure_boot(variables))
-    disks = Disks()
+    disks, modules = Disks(), Modules(read_modules())
     try:
+        for name in ("nls_cp437", "nls_ascii", "vfat"):
+            modules.load(name)
         disks.scan()
         partition = esp.find(disks.devices, config.esp)
         contents = [esp.content("linux", ".efi", [kernel])]
         if entry.initrds:
-            contents.append(esp.content("initrd", ".img", [filesystem.open(path) for path in entry.initrds]))
+            contents.append(esp.content("initrd", ".img", [entry.open(path) for path in entry.initrds]))
         options = load_options([one.name for one in contents], entry.cmdline)
         with esp.mounted(partition) as root:
             directory = f"{root}/{esp.DIRECTORY}"

@@ -119,13 +119,13 @@ class Reader:
         low = (inode, layout.EXTENT_DATA, before.offset if before else 0)
         reached = 0
         for item in tree.items(low, (inode, layout.EXTENT_DATA, layout.MAX_KEY[2])):
-            extent = self._parse(item)
+            extent = self.parse(item)
             if extent.start < reached:
                 raise Corrupt(self._volume.name, f"extents of inode {inode} (overlap)", extent.start)
             reached = extent.start + extent.length
             yield extent
 
-    def _parse(self, item: Item) -> Extent:
+    def parse(self, item: Item) -> Extent:
         """The extent in ``item``; raises Corrupt, Unsupported."""
         name, sector = self._volume.name, self._sector
         inode, start = item.objectid, item.offset

@@ -120,11 +120,11 @@ class Roots:
             if number in seen:
                 raise Corrupt(self._name, f"subvolume {number} (it lies in itself)", number)
             seen.add(number)
-            parts[:0] = [*self._directory(number, place.directory), os.fsdecode(place.name)]
+            parts[:0] = [*self.inner_path(number, place.directory), os.fsdecode(place.name)]
         return "/".join(parts)
 
-    def _directory(self, number: int, inode: int) -> list[str]:
-        """The names from the root of subvolume ``number`` to its directory ``inode``."""
+    def inner_path(self, number: int, inode: int) -> list[str]:
+        """The names from the root of subvolume ``number`` to its ``inode``, by one of its links; raises Corrupt."""
         item = self.item(number)
         tree = self.tree_of(number)
         parts: list[str] = []

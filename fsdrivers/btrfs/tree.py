@@ -94,14 +94,20 @@ class Nodes:
             raise Corrupt(self.volume.name, "tree node address", pointer.bytenr)
 
         def verify(raw: bytes, attempt: Attempt) -> FsError | None:
-            problem = self._problem(raw, pointer, good)
-            if problem is None:
-                return None
-            what, wanted, got = problem
-            return Corrupt(attempt.device, f"tree node {pointer.bytenr:#x} ({what})", attempt.offset, wanted, got)
+            return self.judge(raw, pointer, attempt.device, attempt.offset, good)
 
         self.volume.read_verified(pointer.bytenr, self._size, verify)
         return good[0]
+
+    def judge(
+        self, raw: bytes, pointer: Pointer, device: str, offset: int, good: list[Node] | None = None
+    ) -> Corrupt | None:
+        """What is wrong with ``raw``, the copy from ``offset`` of ``device``; a node that is right goes to ``good``."""
+        problem = self._problem(raw, pointer, [] if good is None else good)
+        if problem is None:
+            return None
+        what, wanted, got = problem
+        return Corrupt(device, f"tree node {pointer.bytenr:#x} ({what})", offset, wanted, got)
 
     def _problem(self, raw: bytes, pointer: Pointer, good: list[Node]) -> tuple[str, object, object] | None:
         """What is wrong with ``raw`` as (what, wanted, got), or None after its node was put into ``good``."""

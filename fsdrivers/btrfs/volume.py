@@ -58,7 +58,7 @@ class Volume:
 
         Raises Corrupt, ReadError or MissingDevices.
         """
-        segments = self._segments(start, length)
+        segments = self.segments(start, length)
         ways = [self._attempts(segment) for segment in segments]
         attempts = ways[0] if len(ways) == 1 else _joined(ways)
         return redundancy.read(attempts, self._noting(verify), self.health, lambda: self._missing(segments))
@@ -69,7 +69,7 @@ class Volume:
         ``sums`` is one checksum for each sector, or None for data that has none (nodatasum).  Raises Corrupt,
         ReadError or MissingDevices.
         """
-        segments = self._segments(start, length)
+        segments = self.segments(start, length)
         data, unread = self._fetch(segments, start, length)
         if sums is None:
             return self._unchecked(segments, data, unread)
@@ -84,10 +84,10 @@ class Volume:
                 index = place // sector * size
                 wanted = bytes(sums[index : index + size])
                 if got[index : index + size] != wanted or any(first <= place < last for first, last in unread):
-                    healed[place : place + sector] = self._heal(geometry.part(segment, at, sector), wanted)
+                    healed[place : place + sector] = self.heal(geometry.part(segment, at, sector), wanted)
         return healed
 
-    def _segments(self, start: int, length: int) -> list[Segment]:
+    def segments(self, start: int, length: int) -> list[Segment]:
         """The range cut into segments, across chunks; raises Corrupt when part of it lies in no chunk."""
         found: list[Segment] = []
         end = start + length
@@ -103,7 +103,7 @@ class Volume:
         leg = self.leg(stripe)
         return None if leg is None or leg.stale else leg
 
-    def _ranked(self, segment: Segment, fresh: bool = False) -> Iterator[tuple[Leg, Copy]]:
+    def ranked(self, segment: Segment, fresh: bool = False) -> Iterator[tuple[Leg, Copy]]:
         """The copies of ``segment`` that exist, the most trustworthy first."""
         stripes = segment.chunk.stripes
         find = self._fresh if fresh else self.leg
@@ -116,7 +116,7 @@ class Volume:
         """The bytes of ``segments``, unverified, from whichever copy comes first; and the ranges (relative to
         ``start``) that no device delivered."""
         if len(segments) == 1 and not segments[0].chunk.profile.parity:
-            for leg, copy in self._ranked(segments[0]):
+            for leg, copy in self.ranked(segments[0]):
                 try:
                     return memoryview(leg.device.read(copy.offset, length)), []
                 except ReadError:
@@ -132,7 +132,7 @@ class Volume:
 
     def _fill(self, segment: Segment, buffer: memoryview) -> bool:
         """Read ``segment`` into ``buffer`` from the first copy that can be read."""
-        for leg, copy in self._ranked(segment):
+        for leg, copy in self.ranked(segment):
             try:
                 leg.device.read_into(copy.offset, buffer)
             except ReadError:
@@ -148,7 +148,7 @@ class Volume:
                 return True
         return False
 
-    def _heal(self, segment: Segment, wanted: bytes) -> bytes:
+    def heal(self, segment: Segment, wanted: bytes) -> bytes:
         """One sector from any copy or reconstruction whose checksum is ``wanted``."""
         kind = self.checksum
 
@@ -185,7 +185,7 @@ class Volume:
 
         ``fresh`` leaves out the legs that missed writes.
         """
-        for leg, copy in self._ranked(segment, fresh):
+        for leg, copy in self.ranked(segment, fresh):
             yield Attempt(leg.device.name, copy.offset, _fetcher(leg.device, copy.offset, segment.length))
         if segment.chunk.profile.parity:
             yield from Row(segment, self._fresh if fresh else self.leg).attempts()

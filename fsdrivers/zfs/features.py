@@ -39,13 +39,12 @@ READ = {
     "com.delphix:redaction_list_spill": "long lists of redacted blocks, for zfs send alone",
     "com.klarasystems:large_microzap": "micro ZAPs above 128 KiB",
     "com.klarasystems:fast_dedup": "another format of the deduplication table, which a reader does not need",
+    "org.openzfs:draid": "distributed RAID",
     "org.zfsonlinux:longname": "file names up to 1023 bytes",
 }
 
 # Known, and known to be unreadable here: name -> what would go wrong.
-REFUSED = {
-    "org.openzfs:draid": "the data is spread by permutation tables that this reader does not have",
-}
+REFUSED: dict[str, str] = {}
 
 WRITERS = {
     "com.delphix:async_destroy", "com.delphix:empty_bpobj", "com.delphix:spacemap_histogram",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from fsdrivers.errors import Corrupt, Unsupported
+from fsdrivers.zfs import draid
 from fsdrivers.zfs.layout import ASHIFT_MAX, ASHIFT_MIN
 from fsdrivers.zfs.nvlist import NvList
 from fsdrivers.zfs.raidzread import RaidZ
@@ -90,6 +91,10 @@ def _node(config: NvList, context: Context, ashift: int, depth: int) -> Vdev:
         return Mirror(name, sorted(below, key=_staleness))
     if kind == "raidz":
         return _raidz(config, context, ashift, depth, name)
+    if kind == "draid":
+        return _draid(config, context, ashift, depth)
+    if kind == "dspare":
+        return draid.DistributedSpare(name, number(config, "spare_id"))
     raise Unsupported(f"vdev type {kind}", f"in pool {context.pool}")
 
 
@@ -116,3 +121,14 @@ def _raidz(config: NvList, context: Context, ashift: int, depth: int, name: str)
         raise Corrupt(context.pool, "vdev configuration: raidz expansions", 0, got=len(txgs))
     widths = [(txg, original + count) for count, txg in enumerate(txgs, 1)]
     return RaidZ(f"raidz{nparity}-{number(config, 'id')}", below, nparity, ashift, widths, moved, scratch)
+
+
+def _draid(config: NvList, context: Context, ashift: int, depth: int) -> Vdev:
+    below = [_node(child, context, ashift, depth + 1) for child in children(config)]
+    shape = draid.Shape(
+        len(below), number(config, "draid_ndata"), number(config, "nparity"), number(config, "draid_nspares"),
+        number(config, "draid_ngroups"),
+    )  # fmt: skip
+    if not shape.valid():
+        raise Corrupt(context.pool, "vdev configuration: draid", 0, got=str(tuple(shape)))
+    return draid.Draid(f"draid{shape.nparity}-{number(config, 'id')}", below, shape, ashift)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ ARCHIVES = Path(__file__).parent / "zfs"
 LIBRARY = r"""
 mkdir -p /out/pool /mnt/a; cd /out/pool
 param() { echo "$2" >/sys/module/zfs/parameters/$1; }
+param metaslab_force_ganging 16777217; param zfs_scan_suspend_progress 0
 members() {
     local number; D=
     for number in $(seq 0 $(($1 - 1))); do truncate -s ${2:-64M} d$number.img; D="$D $PWD/d$number.img"; done
@@ -55,7 +57,7 @@ finish() {
     done
     zpool export $1
 }
-send() { mv /out/manifests /out/pool/; tar -S -C /out/pool -cf /out/pool.tar .; rm -r /out/pool; }
+send() { mv /out/manifests /out/pool/; tar -S -C /out/pool -cf /out/$1.tar .; cd /; rm -r /out/pool; }
 """
 
 CREATE = "zpool create -O mountpoint=legacy -o cachefile=none"
@@ -99,7 +101,7 @@ members 1 128M
 {CREATE} -O compression=lz4 tank $D
 for size in 512 1K 4K 32K 128K 1M 16M; do
     zfs create -o recordsize=$size tank/$size; mount -t zfs tank/$size /mnt/a
-    text 1500000 >/mnt/a/text; text 700 >/mnt/a/small; printf end | dd of=/mnt/a/sparse bs=1 seek=3000000000 status=none
+    text 700000 >/mnt/a/text; text 700 >/mnt/a/small; printf end | dd of=/mnt/a/sparse bs=1 seek=3000000000 status=none
     umount /mnt/a
 done
 for size in auto 1k 2k 16k; do
@@ -135,13 +137,13 @@ members 8
 mount -t zfs tank /mnt/a; fill /mnt/a; umount /mnt/a
 finish tank"""),
     "removed": Pool(rf"""
-members 3 256M
-{CREATE} -o ashift=12 tank $D0 $D1
+members 3 192M
+{CREATE} -o ashift=12 tank $D
 zfs create tank/a; mount -t zfs tank/a /mnt/a; fill /mnt/a
 umount /mnt/a; zfs snapshot tank/a@before
 zpool remove -w tank $D0
 mount -t zfs tank/a /mnt/a; text 40000 >/mnt/a/after; umount /mnt/a
-zpool add tank $D2
+zpool remove -w tank $D1
 finish tank"""),
     "replacing": Pool(rf"""
 members 6
@@ -168,7 +170,7 @@ for version in 1 3 4 5; do
     setfattr -n user.name -v value /mnt/a/one || true; umount /mnt/a
 done
 finish tank"""),
-    "version1": Pool(rf"""
+    "version1": Pool(r"""
 members 2
 zpool create -f -o version=1 -o cachefile=none -m legacy tank mirror $D
 mount -t zfs tank /mnt/a; fill /mnt/a 40; umount /mnt/a
@@ -290,17 +292,33 @@ mv /out/copy/* /out/pool/"""),
 }  # fmt: skip
 
 
-def make(name: str) -> Path:
-    """Make the pool ``name`` in a guest and pack it; returns the archive."""
-    pool = POOLS[name]
-    made = workshop.make(zfs.recipe(f"pool-{name}", LIBRARY + pool.script + "\nsend\n", (), suite=pool.suite))
+def make(names: Sequence[str]) -> list[Path]:
+    """Make the pools ``names`` (of one suite) in one guest and pack them; returns the archives."""
+    script = "cat >/root/library.sh <<'END OF LIBRARY'\n" + LIBRARY + "END OF LIBRARY\n"
+    for name in names:
+        # Each in a shell of its own: what it has set and how it ends is its own affair.
+        script += f"cat >/root/pool.sh <<'END OF POOL'\n{POOLS[name].script}\nEND OF POOL\n"
+        script += f"echo 'making {name}'; bash -euo pipefail -c '. /root/prelude; . /root/library.sh; . /root/pool.sh;"
+        script += (
+            f" send {name}' || {{ echo 'pool {name} failed'; zpool destroy -f tank || true; umount /mnt/a || true;"
+        )
+        script += " rm -rf /out/pool /out/manifests; }\n"
+    suite = POOLS[names[0]].suite
+    prelude = "declare -f >/root/prelude\n"
+    made = workshop.make(zfs.recipe(f"pools-{names[0]}", prelude + script, (), suite=suite, timeout=3000))
     ARCHIVES.mkdir(exist_ok=True)
-    target = ARCHIVES / f"{name}.tar.zst"
-    packer = zstandard.ZstdCompressor(
-        compression_params=zstandard.ZstdCompressionParameters.from_level(19, window_log=27, enable_ldm=True)
-    )
-    target.write_bytes(packer.compress((made.out / "pool.tar").read_bytes()))
-    return target
+    archives = []
+    for name in names:
+        tar = made.out / f"{name}.tar"
+        if not tar.exists():
+            print(f"{name} was not made: see the log of the workshop", file=sys.stderr)
+            continue
+        packer = zstandard.ZstdCompressor(
+            compression_params=zstandard.ZstdCompressionParameters.from_level(19, window_log=27, enable_ldm=True)
+        )
+        archives.append(ARCHIVES / f"{name}.tar.zst")
+        archives[-1].write_bytes(packer.compress(tar.read_bytes()))
+    return archives
 
 
 def unpack(name: str, directory: Path) -> list[Path]:
@@ -317,9 +335,10 @@ def unpack(name: str, directory: Path) -> list[Path]:
 
 def main() -> None:
     """The command line."""
-    for name in sys.argv[1:] or POOLS:
-        archive = make(name)
-        print(f"{archive.name}: {archive.stat().st_size} bytes")
+    for suite in sorted({pool.suite for pool in POOLS.values()}):
+        names = [name for name in sys.argv[1:] or POOLS if POOLS[name].suite == suite]
+        for archive in make(names) if names else ():
+            print(f"{archive.name}: {archive.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

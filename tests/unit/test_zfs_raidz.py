@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fsdrivers.zfs import draid
 from fsdrivers.zfs.layout import BOOT_SIZE
 from fsdrivers.zfs.raidz import Column, columns, rows
 
@@ -82,3 +83,28 @@ def test_rows_that_have_not_moved_yet_are_in_the_old_place() -> None:
 def test_parity_comes_first(nparity: int) -> None:
     found = columns(0, 4096, 12, 8, nparity)
     assert [column.child for column in found] == list(range(nparity + 1))
+
+
+@pytest.mark.parametrize("children", [2, 3, 11, 31, 32, 64, 255])
+def test_permutations_are_those_of_openzfs(children: int) -> None:
+    # permutations() compares them with the sum that OpenZFS has for them.
+    table = draid.permutations(children)
+    for at in range(0, len(table), children):
+        assert sorted(table[at : at + children]) == list(range(children))
+
+
+@given(st.integers(0, 1 << 12), st.integers(1, 100))
+def test_distributed_rows(stripe: int, sectors: int) -> None:
+    shape = draid.Shape(6, 2, 1, 1, 5)
+    assert shape.valid()
+    found = draid.rows(shape, stripe * shape.width << 12, sectors << 12, 12)
+    places = sorted(
+        (place, column.size) for row in found for place, column in zip(row.places, row.columns[1:], strict=True)
+    )
+    end = 0
+    for place, size in places:
+        assert place == end or not size
+        end += size
+    assert end == sectors << 12
+    for row in found:
+        assert len({column.child for column in row.columns}) == shape.width

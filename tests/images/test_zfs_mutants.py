@@ -1,0 +1,89 @@
+"""Pools with damaged metadata whose checksums are right: an FsError or an answer, in bounded time, never anything else.
+
+The damage is done behind the verification, so it is what a mutant with repaired checksums would show.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import zfs_recipes
+
+from fsdrivers import pools
+from fsdrivers.block import BlockDevice, FileDevice
+from fsdrivers.errors import FsError
+from fsdrivers.walk import record, walk
+from fsdrivers.zfs import layout
+from fsdrivers.zfs.blkptr import Blkptr
+from fsdrivers.zfs.store import Store
+
+pytestmark = pytest.mark.images
+
+SEEDS = 40
+MAX_OBJECTS = 2000
+SECONDS = 20  # for one mutant; the machine may be busy
+
+
+def mutate(data: bytes, dice: random.Random) -> bytes:
+    """Change one or a few bytes, mostly among those that say something."""
+    changed = bytearray(data)
+    telling = [at for at in range(0, len(data), 8) if any(data[at : at + 8])]
+    for _ in range(dice.choice((1, 1, 2, 8))):
+        at = dice.choice(telling) + dice.randrange(8) if telling and dice.random() < 0.9 else dice.randrange(len(data))
+        changed[at] = dice.choice((0, 0xFF, dice.randrange(256), changed[at] ^ 1 << dice.randrange(8)))
+    return bytes(changed)
+
+
+def look_at_everything(devices: Sequence[BlockDevice]) -> int:
+    """Read all that the pools on ``devices`` let one read; returns how many objects that were."""
+    count = 0
+    for pool in pools.assemble(devices):
+        for root in pool.roots():
+            filesystem = pool.open(root.name)
+            for item in walk(filesystem):
+                count += 1
+                if count > MAX_OBJECTS:
+                    return count
+                if item.stat and item.stat.size < 1 << 26:
+                    record(filesystem, item, sha256=True)
+                    filesystem.xattrs(item.node)
+    return count
+
+
+@pytest.fixture(scope="module", params=["single", "raidz1", "datasets"])
+def images(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return zfs_recipes.unpack(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def test_mutants(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Store.read
+    dice = random.Random(0)
+    rate = 0.0
+    mutants = 0
+
+    def damaged(self: Store, pointer: Blkptr, structure: str) -> bytes:
+        nonlocal mutants
+        data = read(self, pointer, structure)
+        content = pointer.type == layout.OT_PLAIN_FILE and not pointer.level
+        if content or not pointer.dvas or dice.random() >= rate:
+            return data
+        mutants += 1
+        return mutate(data, dice)
+
+    monkeypatch.setattr(Store, "read", damaged)
+    complaints = 0
+    for seed in range(SEEDS):
+        dice.seed(seed)
+        rate = dice.choice((0.02, 0.1, 0.4))
+        start = time.monotonic()
+        try:
+            look_at_everything([FileDevice(str(path), path.name) for path in images])
+        except FsError:
+            complaints += 1
+        assert time.monotonic() - start < SECONDS, f"seed {seed}"
+    assert mutants > SEEDS
+    assert complaints

@@ -22,7 +22,8 @@ class Survey:
         self.config = config
         self.wanted = roots.wanted(config.root)
         self.notes: list[str] = [self.wanted.problem] if self.wanted.problem else []
-        self.pools: list[Pool] = pools.assemble(devices, lambda error: self.note(str(error)))
+        self._devices = tuple(devices)
+        self.pools: list[Pool] = pools.assemble(self._devices, lambda error: self.note(str(error)))
         self._entries: list[BootEntry] | None = None
         self.roots: list[BootRoot] = []
 
@@ -47,6 +48,8 @@ class Survey:
             found: list[BootEntry] = []
             for pool in self.matching:
                 found += self._entries_of(pool)
+            if not self.config.kernel:
+                found += entries.on_partitions(self._devices, self.roots, self.config, self.note)
             self._entries = policy.arrange(found)
         return self._entries
 

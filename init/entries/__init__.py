@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator
 
 from fsdrivers.errors import FsError
 from init.config import BootConfig
-from init.entries import kernels
+from init.entries import kernels, stated
 from init.entries.entry import BootEntry
+from init.entries.stated import on_partitions
 from init.roots import BootRoot
 
-__all__ = ["BootEntry", "find"]
+__all__ = ["BootEntry", "find", "on_partitions"]
 
 Source = Callable[[BootRoot, BootConfig, Callable[[str], None]], Iterator[BootEntry]]
 
 # In the order of preference; each yields entries and says to its third argument what it passed over.
-SOURCES: tuple[Source, ...] = (kernels.find,)
+SOURCES: tuple[Source, ...] = (stated.find, kernels.find)
 
 
 def find(place: BootRoot, config: BootConfig, note: Callable[[str], None]) -> list[BootEntry]:
@@ -31,7 +32,11 @@ def find(place: BootRoot, config: BootConfig, note: Callable[[str], None]) -> li
     entries: list[BootEntry] = []
     for source in SOURCES:
         try:
-            entries += source(place, config, note)
+            # A kernel that the boot loader's configuration names is not offered once more by its file name.
+            known = {entry.kernel for entry in entries if entry.initrds and entry.files is None and not entry.rescue}
+            for entry in source(place, config, note):
+                if source is stated.find or entry.kernel not in known:
+                    entries.append(entry)
         except FsError as error:
             note(f"{place.where}: {error}")
     if config.initrd:

@@ -32,6 +32,15 @@ def compute(place: BootRoot, config: BootConfig) -> tuple[str, list[str]]:
     return _finish(_with_root(_config.split(template), place), config), notes
 
 
+def stated(options: str, place: BootRoot, config: BootConfig, own: bool) -> str:
+    """The complete command line of an entry whose configuration states ``options``.
+
+    ``own``: it is for ``place``, which root= and rootflags= then name whatever they said before.
+    """
+    words = _config.split(options)
+    return _finish(_with_root(words, place) if own else words, config)
+
+
 def _template(filesystem: Filesystem, notes: list[str]) -> str:
     for path in KERNEL_CMDLINE:
         text = _read(filesystem, path, notes)

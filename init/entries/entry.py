@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fsdrivers.filesystem import File, Filesystem
+from init import kernel_formats
+from init.entries import uki
 from init.entries import version as _version
 from init.roots import BootRoot
 
+# systemd.special(7) and sysvinit's runlevels, as words of the command line; Ubuntu's friendly-recovery
+_RESCUE = frozenset((
+    "single", "s", "S", "1", "rescue", "emergency", "recovery", "systemd.unit=rescue.target",
+    "systemd.unit=emergency.target",
+))  # fmt: skip
+
 
 class BootEntry(NamedTuple):
-    """One thing that can be booted.  Paths are in ``place``'s tree."""
+    """One thing that can be booted.  Paths are in ``place``'s tree, or in ``files`` when that is given.
+
+    A path may name a section of a unified kernel image ("x.efi#.linux"): open() and open_kernel() know.
+    """
 
     id: str  # stable over boots: "tank:@/6.1.0-28-amd64"
     title: str  # for people
@@ -20,11 +32,28 @@ class BootEntry(NamedTuple):
     cmdline: str  # complete: what the kernel gets
     version: str  # of the kernel
     notes: tuple[str, ...] = ()  # what a person should know before choosing it
+    files: Filesystem | None = None  # what kernel and initrds are read from, when that is not the root itself
+    default: bool = False  # whether the installed boot loader would start this one
+    tries_left: int | None = None  # boot counting by the entry's file name; None when it is not counted
 
     @property
-    def sort_key(self) -> tuple[bool, _version.Key]:
-        """Larger is better, within one root: a kernel with its initrd first, then the newer one."""
-        return (bool(self.initrds), _version.key(self.version))
+    def sort_key(self) -> tuple[bool, bool, _version.Key]:
+        """Larger is better, within one root: a kernel with its initrd first, entries that stop in a rescue mode after
+        those that start the system, then the newer one.  An entry that used up its tries counts as one without."""
+        return (bool(self.initrds) and self.tries_left != 0, not self.rescue, _version.key(self.version))
+
+    @property
+    def rescue(self) -> bool:
+        """Whether it starts a rescue mode, where somebody has to log in."""
+        return not _RESCUE.isdisjoint(self.cmdline.split())
+
+    def open(self, path: str) -> File:
+        """The file or section that ``kernel`` or one of ``initrds`` names.  Raises the driver's errors."""
+        return uki.open_file(self.files or self.place.filesystem, path)
+
+    def open_kernel(self) -> File:
+        """The kernel, out of what it is wrapped in.  Raises Unsupported, Corrupt, TooLarge, the driver's errors."""
+        return kernel_formats.open_kernel(self.files or self.place.filesystem, self.kernel)
 
     def describe(self) -> str:
         """As the "booting" line of the console has it."""

@@ -38,6 +38,9 @@ def choose(entries: Sequence[BootEntry], asked: str = "") -> Choice:
     chosen, reason, warning = entries[0], "it is the newest kernel with an initrd on the first bootable root", ""
     if not entries[0].initrds:
         reason = "it is the newest kernel on the first bootable root, and none has an initrd"
+    usual = next((entry for entry in entries if entry.default and entry.place.where == entries[0].place.where), None)
+    if usual is not None and usual.tries_left != 0:
+        chosen, reason = usual, f"it is the default of the boot loader's configuration on {usual.source}"
     if asked:
         found = find(entries, asked)
         if found is None:

@@ -45,11 +45,10 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
     Raises Refused with advice, TooLarge when they do not fit into memory, or the driver's FsError.
     """
     preflight(entry)
-    filesystem = entry.place.filesystem
-    kernel = load(filesystem, (entry.kernel,))
+    kernel = load([entry.open_kernel()])
     initrd = None
     try:
-        initrd = load(filesystem, entry.initrds) if entry.initrds else None
+        initrd = load([entry.open(path) for path in entry.initrds]) if entry.initrds else None
         syscalls.kexec_file_load(kernel, initrd, entry.cmdline)
     except FsError:  # some of those are OSErrors, too
         raise
@@ -78,9 +77,9 @@ def preflight(entry: BootEntry, available: int | None = None, machine: str | Non
     Corrupt, NotFound.
     """
     filesystem = entry.place.filesystem
-    kernel = filesystem.open(entry.kernel)
+    kernel = entry.open_kernel()
     facts = image.identify(kernel, machine or os.uname().machine)
-    sizes = [kernel.size, *(filesystem.open(path).size for path in entry.initrds)]
+    sizes = [kernel.size, *(entry.open(path).size for path in entry.initrds)]
     length = len(os.fsencode(entry.cmdline))
     if length > facts.cmdline_size:
         raise Refused(f"the command line has {length} bytes, {entry.kernel} takes {facts.cmdline_size}")
@@ -104,14 +103,14 @@ def check_init(filesystem: Filesystem, cmdline: str) -> str:
     return "somewhere in a separate /usr"
 
 
-def load(filesystem: Filesystem, paths: Sequence[str]) -> int:
-    """A memfd with the files at ``paths`` one after the other, each at a multiple of four bytes."""
-    fd = os.memfd_create(os.path.basename(paths[0]).encode("ascii", "replace").decode(), os.MFD_CLOEXEC)
+def load(files: Sequence[File]) -> int:
+    """A memfd with ``files`` one after the other, each at a multiple of four bytes."""
+    fd = os.memfd_create(os.path.basename(files[0].path).encode("ascii", "replace").decode(), os.MFD_CLOEXEC)
     try:
         end = 0
-        for path in paths:
+        for file in files:
             start = -(-end // CPIO_ALIGN) * CPIO_ALIGN
-            end = start + _copy(filesystem.open(path), fd, start)
+            end = start + _copy(file, fd, start)
         os.ftruncate(fd, end)  # the last piece may be a hole
     except BaseException:
         os.close(fd)

@@ -1,0 +1,208 @@
+"""Entries that an installed boot loader's own configuration states, each tied to the root that it is for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from fsdrivers import fat
+from fsdrivers.block import BlockDevice
+from fsdrivers.errors import FsError
+from fsdrivers.filesystem import Filesystem
+from fsdrivers.partitions import Partition, partitions
+from init import config as _config
+from init import image, roots
+from init.config import BootConfig
+from init.entries import bls, cmdline, extlinux, grub, uki
+from init.entries.entry import BootEntry
+from init.entries.item import Item, Listing, is_file
+from init.roots import TOP_LEVEL, BootRoot
+
+Note = Callable[[str], None]
+
+# In the order in which their default counts.
+PARSERS: tuple[Callable[[Filesystem, str], Listing], ...] = (
+    grub.entries, bls.entries, uki.entries, lambda filesystem, machine: extlinux.entries(filesystem),
+)  # fmt: skip
+# Partitions that boot loaders keep kernels and entries on, by their types in a GPT and in an MBR.
+BOOT_PARTITIONS = (fat.ESP, fat.XBOOTLDR, "0xef", "0xea")
+MAX_PARTITIONS = 16
+MAX_TREES = 8  # other trees of a pool that are opened for entries whose kernel lies there
+
+
+def find(place: BootRoot, config: BootConfig, note: Note) -> Iterator[BootEntry]:
+    """The entries that are stated in ``place``'s own tree."""
+    trees = _Trees(place)
+    for item, default in _items(place.filesystem, place.where, note):
+        found = trees.open(item)
+        if found is None:
+            note(f"{place.where}: entry {item.title!r} is passed over: its kernel {item.kernel} is on {item.device}")
+            continue
+        files, item = found
+        yield _entry(item, place, files, place.where, config, default)
+
+
+def on_partitions(
+    devices: Iterable[BlockDevice], places: Sequence[BootRoot], config: BootConfig, note: Note
+) -> Iterator[BootEntry]:
+    """The entries on EFI system and extended boot partitions whose root= names one of ``places``."""
+    for partition, filesystem in boot_partitions(devices, note):
+        for item, _ in _items(filesystem, partition.name, note):
+            if item.device:
+                continue
+            place = next((place for place in places if names(item.options, place)), None)
+            if place is None:
+                note(f"{partition.name}: entry {item.title!r} is passed over: its root is none of those found here")
+                continue
+            yield _entry(item, place, filesystem, partition.name, config, False)
+
+
+def boot_partitions(devices: Iterable[BlockDevice], note: Note) -> Iterator[tuple[Partition, Filesystem]]:
+    """The FAT file systems on partitions that are for booting."""
+    count = 0
+    for device in devices:
+        try:
+            found = [part for part in partitions(device) if part.type in BOOT_PARTITIONS]
+        except FsError as error:
+            note(str(error))
+            continue
+        for partition in found:
+            count += 1
+            if count > MAX_PARTITIONS:
+                return
+            try:
+                yield partition, fat.open(partition)
+            except FsError as error:
+                note(f"{partition.name}: not read: {error}")
+
+
+def _items(filesystem: Filesystem, where: str, note: Note) -> Iterator[tuple[Item, bool]]:
+    """What all parsers find, each thing once, and whether it is the default of the first that has one."""
+    machine = os.uname().machine
+    seen = set()
+    chosen = False
+    for parser in PARSERS:
+        listing = parser(filesystem, machine)
+        for text in listing.notes:
+            note(f"{where}: {text}")
+        for index, item in enumerate(listing.items):
+            default = not chosen and index == listing.default
+            what = (item.device, item.kernel, item.initrds, item.options)
+            if what not in seen or default:
+                seen.add(what)
+                yield item, default
+        chosen = chosen or listing.default is not None
+
+
+def names(options: str, place: BootRoot) -> bool:
+    """Whether root= and rootflags= in a command line name ``place``; not for forms that only a device could tell."""
+    values = dict(_config.parse(options))
+    wanted = roots.wanted(values.get("root") or "")
+    if wanted.key not in ("uuid", "label", "zfs", "kind") or not wanted.matches(place.pool):
+        return False
+    if place.pool.kind == "zfs":
+        return wanted.tree == place.root.name if wanted.tree else place.root.default
+    flags = values.get("rootflags") or ""
+    subvol, number = _config.flag(flags, "subvol"), _config.flag(flags, "subvolid")
+    if number is not None and number.isdecimal():
+        return place.root.id == (int(number) or TOP_LEVEL)
+    if subvol is not None:
+        return subvol.strip("/") == ("" if place.root.id == TOP_LEVEL else place.root.name.strip("/"))
+    return place.root.default
+
+
+def _own(options: str, place: BootRoot) -> bool:
+    """Whether an entry that lies in ``place`` is for it: it names it, or nothing that could be another one."""
+    values = dict(_config.parse(options))
+    wanted = roots.wanted(values.get("root") or "")
+    if names(options, place) or wanted.key == "device" or not values.get("root"):
+        return True
+    pinned = any(_config.flag(values.get("rootflags") or "", key) is not None for key in ("subvol", "subvolid"))
+    return place.pool.kind == "btrfs" and wanted.matches(place.pool) and not wanted.problem and not pinned
+
+
+def _entry(item: Item, place: BootRoot, files: Filesystem, where: str, config: BootConfig, default: bool) -> BootEntry:
+    remarks = list(item.remarks)
+    if config.cmdline:
+        text, _ = cmdline.compute(place, config)
+    else:
+        own = _own(item.options, place)
+        text = cmdline.stated(item.options, place, config, own)
+        if not own:
+            remarks.append("its command line names another root than the one that it lies in")
+    version = item.version or _header_version(files, item.kernel)
+    if not item.initrds:
+        remarks.append("no initrd: only a kernel with the root's driver built in can start this")
+    if version[:1].isdigit() and not place.filesystem.exists(f"/lib/modules/{version}"):
+        remarks.append(f"no /lib/modules/{version} in this root")
+    return BootEntry(
+        id=f"{where.removesuffix('/')}/{item.id}",
+        title=item.title,
+        source=where,
+        place=place,
+        kernel=item.kernel,
+        initrds=item.initrds,
+        cmdline=text,
+        version=version,
+        notes=tuple(remarks),
+        files=None if files is place.filesystem else files,
+        default=default,
+        tries_left=item.tries_left,
+    )
+
+
+def _header_version(files: Filesystem, path: str) -> str:
+    try:
+        return image.identify(uki.open_file(files, path), os.uname().machine).version
+    except FsError:  # the handover will say what is wrong with it
+        return ""
+
+
+class _Trees:
+    """The other trees of a root's pool, for entries whose kernel does not lie in the root itself."""
+
+    def __init__(self, place: BootRoot) -> None:
+        self._place = place
+        self._opened: dict[str, Filesystem | None] = {}
+
+    def open(self, item: Item) -> tuple[Filesystem, Item] | None:
+        """The tree that holds ``item``'s kernel and initrds, and the item with paths in it; None for another pool."""
+        if not item.device:
+            return self._place.filesystem, item
+        if item.device != "top":
+            return None
+        for prefix, name in self._prefixes():
+            paths = (item.kernel, *item.initrds)
+            if not all(path.startswith(prefix + "/") for path in paths):
+                continue
+            tree = self._tree(name)
+            inside = [path.removeprefix(prefix) for path in paths]
+            if tree is not None and all(is_file(tree, path) for path in inside):
+                return tree, item._replace(kernel=inside[0], initrds=tuple(inside[1:]), device="")
+        return None
+
+    def _prefixes(self) -> list[tuple[str, str]]:
+        """(what a boot loader writes in front of a path, the root's name), the longest first."""
+        pool = self._place.pool
+        try:
+            found = pool.roots()
+        except FsError:
+            return []
+        prefixes = []
+        for root in found:
+            if pool.kind == "zfs":
+                dataset, _, snapshot = root.name.partition("@")
+                prefixes.append((f"/{dataset.partition('/')[2]}@{snapshot}", root.name))
+            else:
+                prefixes.append(("" if root.id == TOP_LEVEL else "/" + root.name.strip("/"), root.name))
+        return sorted(prefixes, key=lambda prefix: -len(prefix[0]))
+
+    def _tree(self, name: str) -> Filesystem | None:
+        if name not in self._opened:
+            if len(self._opened) >= MAX_TREES:
+                return None
+            try:
+                self._opened[name] = self._place.pool.open(name)
+            except FsError:
+                self._opened[name] = None
+        return self._opened[name]

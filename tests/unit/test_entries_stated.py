@@ -1,0 +1,221 @@
+"""Entries of boot loaders' configurations, tied to roots: command lines, other trees, EFI system partitions."""
+
+from __future__ import annotations
+
+import random
+import struct
+import subprocess
+import uuid
+import zlib
+from pathlib import Path
+
+import pytest
+from entrytrees import DATA, load
+from init_doubles import UUID, MemoryPool, bzimage, place, system
+from memoryfs import MemoryFilesystem
+
+from fsdrivers import fat
+from fsdrivers.block import FileDevice
+from fsdrivers.filesystem import Filesystem
+from init import config, entries, roots
+from init.entries import BootEntry, cmdline, policy, stated
+from init.roots import BootRoot
+
+CFG = """
+set default={default}
+menuentry 'Usual' --id usual {{ linux /@/boot/vmlinuz-6.12.1 {options}
+ initrd /@/boot/initrd.img-6.12.1 }}
+menuentry 'Older' --id older {{ linux /@/boot/vmlinuz-6.9.7 {options}
+ initrd /@/boot/initrd.img-6.9.7 }}
+menuentry 'Recovery' --id recovery {{ linux /@/boot/vmlinuz-6.12.1 {options} single
+ initrd /@/boot/initrd.img-6.12.1 }}
+"""
+
+
+class Pool(MemoryPool):
+    """Its trees pass for btrfs."""
+
+    def open(self, root: str | None = None) -> Filesystem:
+        filesystem = super().open(root)
+        filesystem.kind = "btrfs"
+        return filesystem
+
+
+def where(
+    options: str = f"root=UUID={UUID} ro rootflags=subvol=@ quiet", default: str = "0", missing: int = 0
+) -> BootRoot:
+    tree = system("6.12.1", "6.9.7", "6.1.0-9")
+    tree["boot"]["grub"] = {"grub.cfg": CFG.format(options=options, default=default).encode()}  # type: ignore[index]
+    pool = Pool({"/": {}, "@": tree}, missing=missing)
+    return BootRoot(pool, pool.roots()[1], pool.open("@"))
+
+
+def find(at: BootRoot, knobs: str = "") -> tuple[list[BootEntry], list[str]]:
+    notes: list[str] = []
+    return policy.arrange(entries.find(at, config.read(knobs), notes.append)), notes
+
+
+def test_stated_entries_stand_for_their_kernels_and_the_rest_is_found_by_name() -> None:
+    found, notes = find(where())
+    assert notes == []
+    assert [entry.title for entry in found] == ["Usual", "Older", "Test Linux 1, kernel 6.1.0-9", "Recovery"]
+    assert found[0].id == "tank:@/usual"
+    assert found[0].cmdline == f"root=UUID={UUID} rootflags=subvol=@ ro quiet"
+    assert (found[0].kernel, found[0].initrds) == ("/boot/vmlinuz-6.12.1", ("/boot/initrd.img-6.12.1",))
+    assert found[3].rescue
+    assert not found[0].notes
+
+
+@pytest.mark.parametrize(("default", "title"), [("0", "Usual"), ("older", "Older"), ("9", "Usual"), ("Older", "Older")])
+def test_the_boot_loaders_default_is_ours(default: str, title: str) -> None:
+    choice = policy.choose(find(where(default=default))[0])
+    assert choice.order[0].title == title
+    assert ("boot loader" in choice.reasons[0]) == (default != "9")
+    assert policy.choose(find(where(default=default))[0], "2").order[0].title == "Older"
+
+
+@pytest.mark.parametrize(
+    ("options", "missing", "wanted", "own"),
+    [
+        ("root=/dev/sda3 ro", 0, f"root=UUID={UUID} rootflags=subvol=@ ro", True),
+        ("ro quiet", 0, f"root=UUID={UUID} rootflags=subvol=@ ro quiet", True),
+        (f"root=UUID={UUID} ro", 1, f"root=UUID={UUID} rootflags=subvol=@,degraded ro", True),
+        (f"root=UUID={UUID} rootflags=noatime,subvol=@", 0, f"root=UUID={UUID} rootflags=subvol=@,noatime", True),
+        (f"root=UUID={UUID} rootflags=subvol=@/.snapshots/1/snapshot", 0, None, False),
+        ("root=UUID=11111111-2222-3333-4444-555555555555 ro", 0, None, False),
+        ("root=PARTUUID=1234-01 ro", 0, None, False),
+        (f"root=UUID={UUID} ro console=ttyS1", 0, f"root=UUID={UUID} rootflags=subvol=@ ro console=ttyS1", True),
+    ],
+)
+def test_command_lines(options: str, missing: int, wanted: str | None, own: bool) -> None:
+    found, _ = find(where(options, missing=missing))
+    usual = next(entry for entry in found if entry.title == "Usual")
+    assert usual.cmdline == (wanted or options)
+    assert ("its command line names another root" in " ".join(usual.notes)) == (not own)
+
+
+def test_knobs_reach_stated_entries() -> None:
+    found, _ = find(where(), "console=ttyS0 poolboot.append=debug poolboot.initrd=/boot/other")
+    assert found[0].cmdline == f"root=UUID={UUID} rootflags=subvol=@ ro quiet console=ttyS0 debug"
+    assert found[0].initrds == ("/boot/other",)
+    found, _ = find(where(), 'poolboot.cmdline="init=/x"')
+    assert found[0].cmdline == f"root=UUID={UUID} rootflags=subvol=@ init=/x"
+
+
+def test_a_kernel_in_another_subvolume() -> None:
+    tree = system()
+    tree["boot"] = {"grub": {"grub.cfg": b"menuentry A { linux /@boot/vmlinuz-6.12.1\n initrd /@boot/i }\n"
+                                         b"menuentry B { linux /@gone/vmlinuz }"}}  # fmt: skip
+    boot: dict[str, object] = {"vmlinuz-6.12.1": bzimage("6.12.1"), "i": b"initrd"}
+    pool = Pool({"/": {}, "@": tree, "@boot": boot})
+    found, notes = find(BootRoot(pool, pool.roots()[1], pool.open("@")))
+    assert [entry.kernel for entry in found] == ["/vmlinuz-6.12.1"]
+    assert found[0].open_kernel().read() == bzimage("6.12.1")
+    assert found[0].open(found[0].initrds[0]).read() == b"initrd"
+    assert "'B'" in notes[0]
+
+
+def test_kernels_without_a_version_in_their_name_tell_it() -> None:
+    tree = system()
+    script = b"menuentry A { linux /@/boot/vmlinuz-linux\n initrd /boot/initramfs-linux.img }"
+    names = {"vmlinuz-linux": bzimage("6.12.1-arch1"), "initramfs-linux.img": b"i"}
+    tree["boot"] = names | {"grub": {"grub.cfg": script}}
+    pool = Pool({"/": {}, "@": tree})
+    found, _ = find(BootRoot(pool, pool.roots()[1], pool.open("@")))
+    assert [(entry.version, entry.title) for entry in found] == [("6.12.1-arch1", "A")]
+
+
+def test_spent_tries_come_last() -> None:
+    tree = system("6.9.7")
+    text = f"linux /boot/vmlinuz-6.9.7\ninitrd /boot/initrd.img-6.9.7\noptions root=UUID={UUID} rootflags=subvol=@ x="
+    tree["boot"]["loader"] = {"entries": {  # type: ignore[index]
+        "new+0-3.conf": (text + "1\nversion 6.12").encode(), "old.conf": (text + "2\nversion 6.9.7").encode(),
+    }}  # fmt: skip
+    found, _ = find(place(tree))
+    assert [(entry.id, entry.tries_left) for entry in found] == [("tank:@/old", None), ("tank:@/new", 0)]
+    assert policy.choose(found).order[0].id == "tank:@/old"
+
+
+# --- EFI system partitions ------------------------------------------------------------------------
+
+
+def esp(path: Path, files: Path) -> FileDevice:
+    """A disk with a GPT whose only partition is an ESP that mkfs.fat and mtools made."""
+    sectors, start = 40_000, 2048
+    disk = bytearray(sectors * 512)
+    entry = uuid.UUID(fat.ESP).bytes_le + uuid.UUID(int=7).bytes_le + struct.pack("<QQQ", start, sectors - 100, 0)
+    table = entry.ljust(128 * 128, b"\0")
+    head = struct.pack(
+        "<8sIIIIQQQQ16sQIII", b"EFI PART", 0x10000, 92, 0, 0, 1, sectors - 1, 34, sectors - 34, bytes(16), 2, 128, 128,
+        zlib.crc32(table),
+    )  # fmt: skip
+    head = head[:16] + struct.pack("<I", zlib.crc32(head)) + head[20:]
+    disk[0x1BE : 0x1BE + 16] = struct.pack("<BBBBBBBBII", 0, 0, 2, 0, 0xEE, 0xFF, 0xFF, 0xFF, 1, sectors - 1)
+    disk[510:512] = b"\x55\xaa"
+    disk[512 : 512 + len(head)] = head
+    disk[1024 : 1024 + len(table)] = table
+    path.write_bytes(disk)
+    part = path.with_suffix(".fat")
+    part.write_bytes(bytes((sectors - 100 - start + 1) * 512))
+    subprocess.run(["/usr/sbin/mkfs.fat", part], check=True, capture_output=True)
+    subprocess.run(["mcopy", "-s", "-i", part, *files.iterdir(), "::"], check=True, capture_output=True)
+    with path.open("r+b") as image:
+        image.seek(start * 512)
+        image.write(part.read_bytes())
+    return FileDevice(str(path))
+
+
+def on_esp(tmp_path: Path, case: str) -> tuple[list[BootEntry], list[str]]:
+    device = esp(tmp_path / "disk.img", DATA / case / "tree")
+    notes: list[str] = []
+    pool = Pool({"@": system()}, uuid="5f0e1b7c-8f5a-4d0b-9a53-0c6f1de2a001")
+    places = [BootRoot(pool, root, pool.open(root.name)) for root in pool.roots()]
+    return list(stated.on_partitions([device], places, config.read(""), notes.append)), notes
+
+
+def test_type_1_on_an_esp(tmp_path: Path) -> None:
+    found, notes = on_esp(tmp_path, "systemd-257-type1")
+    assert [entry.version for entry in found] == ["6.12.41+deb13-amd64", "6.12.38+deb13-amd64", "6.9.12-amd64"]
+    assert found[0].tries_left == 3
+    assert found[0].open(found[0].kernel).read() == b"kernel-6.12.41+deb13-amd64\n"
+    assert found[0].cmdline.startswith("root=UUID=5f0e1b7c-8f5a-4d0b-9a53-0c6f1de2a001 rootflags=subvol=@ rw quiet")
+    assert notes == []
+
+
+def test_type_2_on_an_esp(tmp_path: Path) -> None:
+    found, notes = on_esp(tmp_path, "systemd-257-type2")
+    assert [entry.id.rpartition("/")[2] for entry in found] == [
+        "debian-6.12.41+deb13-amd64.efi", "debian-6.9.12-amd64.efi",
+    ]  # fmt: skip
+    assert found[0].open_kernel().read() == b"the kernel of the image\n"
+    assert found[0].open(found[0].initrds[0]).read() == b"microcode\n"
+    assert any("Factory reset" in note and "root" in note for note in notes)
+
+
+def test_an_esp_that_is_damaged_or_none_is_a_note(tmp_path: Path) -> None:
+    device = esp(tmp_path / "disk.img", DATA / "systemd-257-type1" / "tree")
+    noise = random.Random(1).randbytes(4096)
+    with (tmp_path / "disk.img").open("r+b") as image:
+        image.seek(2048 * 512)
+        image.write(noise)
+    notes: list[str] = []
+    assert list(stated.on_partitions([device], [], config.read(""), notes.append)) == []
+    assert len(notes) == 1
+
+
+def test_names() -> None:
+    pool = Pool({"/": {}, "@": {}, "@home": {}})
+    by_name = {root.name: BootRoot(pool, root, MemoryFilesystem({})) for root in pool.roots()}
+    for options, name in (
+        (f"root=UUID={UUID} rootflags=subvol=@", "@"),
+        (f"root=UUID={UUID.upper()} rootflags=subvol=/@home", "@home"),
+        (f"root=UUID={UUID} rootflags=subvolid=257", "@"),
+        (f"root=UUID={UUID}", "/"),
+        ("root=LABEL=tank rootflags=subvol=/", "/"),
+        ("root=/dev/vda rootflags=subvol=@", None),
+        ("", None),
+    ):
+        assert [key for key, value in by_name.items() if stated.names(options, value)] == ([name] if name else [])
+    assert load(DATA / "u-boot-menu-13" / "tree")
+    assert cmdline.stated("a b", by_name["@"], config.read(""), False) == "a b"
+    assert roots.TOP_LEVEL == 5

@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     """The parser; options that all commands share may stand before or behind the command."""
     parser = argparse.ArgumentParser("fsdrivers", description=__doc__, parents=[_shared("before")])
-    parser.set_defaults(before=[], behind=[], pool=None, fs=None)
+    parser.set_defaults(before=[], behind=[], pool=None, fs=None, no_log=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -75,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("directory")
     sub = command("tar", _tar, "write a directory as a tar archive to standard output")
     sub.add_argument("path", nargs="?", default="/")
+    sub = command("verify", _verify, "read everything and check every checksum; one line for each damaged place")
+    sub.add_argument("--all-copies", action="store_true", help="every copy and all parity, not just the first good one")
+    sub.add_argument("--json", action="store_true", help="one object a line")
     sub = command("walk", _walk, "print every object below a path, one a line")
     sub.add_argument("--sha256", action="store_true", help="with the hash of each file's content")
     sub.add_argument("--json", action="store_true")
@@ -90,6 +93,7 @@ def _shared(place: str) -> argparse.ArgumentParser:
     )
     shared.add_argument("--pool", metavar="NAME", help="the pool, by name or UUID, when there are several")
     shared.add_argument("--fs", metavar="NAME", help="subvolume (@home, id:257), dataset or snapshot")
+    shared.add_argument("--no-log", action="store_true", help="as of the last commit, without what was synced after it")
     return shared
 
 
@@ -120,6 +124,8 @@ def _pools(options: argparse.Namespace) -> list[Pool]:
         raise NotAPool(f"no pool{wanted} found on {', '.join(options.images)}")
     for complaint in complaints:
         _warn(f"warning: {complaint}")
+    for pool in pools:
+        pool.use_log = not options.no_log
     return pools
 
 
@@ -184,6 +190,7 @@ def _describe(pool: Pool) -> tuple[dict[str, object], FsError | None]:
         "present": len(pool.slots) - len(pool.missing),
         "total": len(pool.slots),
         "members": [slot._asdict() for slot in pool.slots],
+        "notes": pool.notes,
         "roots": [],
     }
     try:
@@ -200,6 +207,8 @@ def _print_pool(report: dict[str, object]) -> None:
     members: list[dict[str, object]] = report["members"]  # type: ignore[assignment]
     for slot in members:
         print(f"  member {slot['id']} {slot['uuid']} {slot['device'] or '-'} {slot['state']}")
+    for note in report["notes"]:  # type: ignore[attr-defined]
+        print(f"  note {note}")
     roots: list[dict[str, object]] = report["roots"]  # type: ignore[assignment]
     for root in roots:
         marks = [mark for mark in ("default", "readonly") if root[mark]]
@@ -296,4 +305,19 @@ def _walk(options: argparse.Namespace) -> int:
             status = FAILED
         print(show(fields))
     _report(filesystem)
+    return status
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from fsdrivers import verify
+
+    status = OK
+    for pool in _pools(options):
+        totals = verify.Totals()
+        for damage in pool.verify(options.all_copies, totals):
+            print(to_json(damage._asdict()) if options.json else damage)
+        for line in totals.report():
+            _warn(f"{pool.name or pool.uuid}: {line}")
+        if totals.lost:
+            status = FAILED
     return status

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fsdrivers.block import BlockDevice
+from fsdrivers.errors import Unsupported
 from fsdrivers.filesystem import Filesystem
+
+if TYPE_CHECKING:
+    from fsdrivers.verify import Damage, Totals
 
 
 class Member(NamedTuple):
@@ -47,6 +52,7 @@ class Pool(ABC):
     name: str  # the label; "" when the pool has none
     uuid: str
     slots: tuple[Slot, ...]
+    use_log: bool = True  # show what programs had synced before a crash, replayed from the log in memory
 
     @property
     def missing(self) -> tuple[Slot, ...]:
@@ -58,6 +64,11 @@ class Pool(ABC):
         """ "online", or "degraded" when members are missing; whether data can be read shows when it is opened."""
         return "degraded" if self.missing else "online"
 
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of the pool as a whole (that it was exported, say), from the labels alone."""
+        return []
+
     @abstractmethod
     def roots(self) -> list[Root]:
         """The trees in this pool, the default one first.  Raises FsError when they cannot be listed."""
@@ -68,6 +79,14 @@ class Pool(ABC):
 
         Raises NotFound for an unknown root, MissingDevices, Corrupt, Unsupported, Locked.
         """
+
+    def verify(self, all_copies: bool, totals: Totals) -> Iterator[Damage]:
+        """Read everything and check every checksum; what is wrong is yielded, what was done is counted in ``totals``.
+
+        Without ``all_copies`` a second copy is read only where the first one is bad.  Raises FsError when the pool
+        cannot be read at all, Unsupported by drivers that cannot do this.
+        """
+        raise Unsupported(f"verify of {self.kind}")
 
 
 class Driver(Protocol):

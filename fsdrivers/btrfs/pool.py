@@ -6,18 +6,23 @@ Source: fs/btrfs/volumes.c:btrfs_open_devices, open_fs_devices, device_list_add,
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from fsdrivers.block import BlockDevice
 from fsdrivers.btrfs import layout
 from fsdrivers.btrfs import superblock as superblocks
 from fsdrivers.btrfs.filesystem import BtrfsFilesystem, Node
 from fsdrivers.btrfs.roots import RootItem
-from fsdrivers.btrfs.store import Store
+from fsdrivers.btrfs.store import Store, opened
 from fsdrivers.btrfs.superblock import Superblock, uuid_text
 from fsdrivers.btrfs.volume import Leg
 from fsdrivers.errors import Ambiguous, FsError, NotFound, NotThisFs
 from fsdrivers.pool import Member, Pool, Root, Slot
 from fsdrivers.redundancy import Health
+
+if TYPE_CHECKING:
+    from fsdrivers.verify import Damage, Totals
 
 KIND = "btrfs"
 
@@ -46,18 +51,14 @@ class BtrfsPool(Pool):
         self.superblock = max((leg.superblock for leg in self._legs.values()), key=lambda block: block.generation)
         self.name, self.uuid = self.superblock.label, self.superblock.uuid
         self._mark_stale()
-        self._store: Store | None = None
+        self._store: Store | None = None  # as of the last commit
+        self._replayed: Store | None = None
         try:
-            self._store = Store(self.name or self.uuid, self.superblock, self._legs, self.health)
+            self._store = opened(self.name or self.uuid, self.superblock, self._legs, self.health)
         except FsError as error:
             self._trouble = self._trouble or error
         for note in superblocks.notes(self.superblock):
             self.health.note(note)
-        if self.superblock.log_root:
-            self.health.note(
-                "the filesystem was not unmounted: what programs had synced after the last commit "
-                f"(generation {self.superblock.generation}) is in its log and not shown"
-            )
         self.slots = self._slots()
 
     def roots(self) -> list[Root]:
@@ -90,10 +91,25 @@ class BtrfsPool(Pool):
             raise NotFound(root)  # a plain directory: the kernel's subvol= refuses it too
         return store.filesystem(node.tree)
 
+    def verify(self, all_copies: bool, totals: Totals) -> Iterator[Damage]:
+        from fsdrivers.btrfs.scrub import Scrub
+
+        return Scrub(self._opened(), all_copies, totals).run()
+
     def _opened(self) -> Store:
         if self._trouble is not None or self._store is None:
             raise self._trouble or NotThisFs(self.uuid)
-        return self._store
+        if not self._store.superblock.log_root:
+            return self._store
+        if not self.use_log:
+            self.health.note(
+                "the filesystem was not unmounted: what programs had synced after the last commit "
+                f"(generation {self.superblock.generation}) is in its log and not shown"
+            )
+            return self._store
+        if self._replayed is None:
+            self._replayed = self._store.replayed()
+        return self._replayed
 
     def _root(self, store: Store, item: RootItem, paths: dict[int, str], default: int) -> Root:
         place = store.roots.place(item.id)

@@ -7,6 +7,7 @@ btrfs_get_subvol_name_from_objectid, get_default_subvol_objectid, v6.12.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 from fsdrivers.btrfs import directory, layout
@@ -41,10 +42,12 @@ class Reference(NamedTuple):
 
 
 class Roots:
-    """The root tree.  ``name`` is what errors call the filesystem."""
+    """The root tree.  ``name`` is what errors call the filesystem, ``replayed`` puts a log over its subvolume."""
 
-    def __init__(self, nodes: Nodes, pointer: Pointer, name: str) -> None:
-        self._nodes, self._name = nodes, name
+    def __init__(
+        self, nodes: Nodes, pointer: Pointer, name: str, replayed: Callable[[int, Tree], Tree] | None = None
+    ) -> None:
+        self._nodes, self._name, self._replayed = nodes, name, replayed
         self.tree = Tree(nodes, pointer)
         self._items: dict[int, RootItem | None] = {}
         self._trees: dict[int, Tree] = {}
@@ -54,7 +57,7 @@ class Roots:
         """The root item of tree ``number``, or None when there is no such tree (any more)."""
         if number not in self._items:
             found = self.tree.at_or_before(number, layout.ROOT_ITEM, layout.MAX_KEY[2])
-            parsed = self._parse(found) if found else None
+            parsed = self.parse(found) if found else None
             self._items[number] = None if parsed is None or parsed.dropped else parsed
         return self._items[number]
 
@@ -64,7 +67,8 @@ class Roots:
             item = self.item(number)
             if item is None:
                 raise Corrupt(self._name, f"root tree (no tree {number})", self.tree.root.bytenr)
-            self._trees[number] = Tree(self._nodes, item.pointer)
+            tree = Tree(self._nodes, item.pointer)
+            self._trees[number] = self._replayed(number, tree) if self._replayed else tree
         return self._trees[number]
 
     def default(self) -> int:
@@ -79,7 +83,7 @@ class Roots:
         for item in self.tree.items(low, high):
             number = item.objectid
             if item.type == layout.ROOT_ITEM and (number == layout.FS_TREE or number >= layout.FIRST_FREE):
-                parsed = self._parse(item)
+                parsed = self.parse(item)
                 if not parsed.dropped:
                     found[number] = parsed
         return list(found.values())
@@ -140,7 +144,7 @@ class Roots:
             inode = ref.offset
         return parts
 
-    def _parse(self, item: Item) -> RootItem:
+    def parse(self, item: Item) -> RootItem:
         """The root item in ``item``; raises Corrupt."""
         if item.size < layout.ROOT_SIZE_V1:
             raise Corrupt(self._name, f"root item {item.objectid} (size)", item.start, layout.ROOT_SIZE_V1, item.size)

@@ -1,0 +1,418 @@
+"""Reads everything in a filesystem and checks it: `fsdrivers verify`.
+
+What there is to read comes from the trees: every node of every tree, every range that has checksums, every extent of
+files without.  Source of what is compared: fs/btrfs/scrub.c (scrub_verify_one_sector, scrub_raid56_parity_stripe),
+v6.12.  The kernel goes by block groups and devices; by trees, damage has a file's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from fsdrivers import parity
+from fsdrivers.btrfs import geometry, layout, superblock
+from fsdrivers.btrfs import inode as inodes
+from fsdrivers.btrfs.geometry import Chunk, Segment
+from fsdrivers.btrfs.store import Store
+from fsdrivers.btrfs.tree import HEADER_SIZE, Item, Node, Pointer, is_file_tree
+from fsdrivers.errors import Corrupt, FsError
+from fsdrivers.verify import Damage, Totals
+
+RUN = 1 << 20  # bytes of a chunk that are checked at a time
+_BATCH = 4096  # damaged places whose files are looked up together
+_SKIPPED = (0xFFFFFFFFFFFFFFF8,)  # TREE_RELOC: half-made copies of a balance, which nobody reads
+
+
+class _Place(NamedTuple):
+    """A damaged place, and the ``address`` in the filesystem that belongs there (0: none, as for metadata)."""
+
+    damage: Damage
+    address: int
+
+
+class Scrub:
+    """One pass over everything.  With ``all_copies`` also what a healthy read would never touch."""
+
+    def __init__(self, store: Store, all_copies: bool, totals: Totals) -> None:
+        self._store, self._all, self._totals = store, all_copies, totals
+        self._volume = store.volume
+        self._sector = store.volume.sectorsize
+        self._seen: set[int] = set()
+        self._bad: set[tuple[str, int]] = set()  # (device, offset) of bad sectors: parity over them proves nothing
+        self._parity: list[tuple[int, int]] = []  # nodes in chunks with parity
+
+    def run(self) -> Iterator[Damage]:
+        """Everything that is wrong, as it is found.  Raises FsError only when there is no way in at all."""
+        waiting: list[_Place] = []
+        for place in self._places():
+            self._totals.add(place.damage)
+            if not place.address:
+                yield place.damage
+                continue
+            waiting.append(place)
+            if len(waiting) >= _BATCH:
+                yield from self._named(waiting)
+                waiting = []
+        yield from self._named(waiting)
+
+    def _places(self) -> Iterator[_Place]:
+        yield from self._superblocks()
+        for pointer in self._trees():
+            yield from self._tree(pointer)
+        yield from self._data()
+        if self._all:
+            yield from self._parities()
+
+    def _superblocks(self) -> Iterator[_Place]:
+        """All copies on all devices: the first good one has been found, or nobody would be here."""
+        for leg in self._volume.legs.values():
+            for offset in layout.SUPER_OFFSETS:
+                if offset + layout.SUPER_SIZE > leg.device.size:
+                    break
+                why = "its magic is gone"
+                try:
+                    self._totals.add_read(leg.device.name, layout.SUPER_SIZE)
+                    if superblock.parse(leg.device.read(offset, layout.SUPER_SIZE), leg.device.name, offset):
+                        continue
+                except FsError as error:
+                    why = _why(error)
+                yield _Place(Damage(leg.device.name, offset, layout.SUPER_SIZE, "superblock", "", False, why), 0)
+
+    # --- metadata ------------------------------------------------------------------------------
+
+    def _trees(self) -> Iterator[Pointer]:
+        """The roots of all trees, those that others hang from first."""
+        block = self._store.superblock
+        yield Pointer(block.chunk_root, block.chunk_root_level, block.chunk_root_generation, layout.CHUNK_TREE)
+        yield self._store.roots.tree.root
+        try:
+            for item in self._store.roots.tree.items((0, 0, 0), layout.MAX_KEY):
+                if item.type == layout.ROOT_ITEM and item.objectid not in _SKIPPED:
+                    root = self._store.roots.parse(item)
+                    if not root.dropped:
+                        yield root.pointer
+        except FsError:
+            return  # the walk over the root tree itself has told of it
+
+    def _tree(self, root: Pointer) -> Iterator[_Place]:
+        """All nodes below ``root`` that no other tree has led to."""
+        stack = [root]
+        while stack:
+            pointer = stack.pop()
+            if pointer.bytenr in self._seen:
+                continue
+            self._seen.add(pointer.bytenr)
+            yield from self._node(pointer)
+            try:
+                node = self._store.nodes.load(pointer)
+            except FsError:
+                continue
+            if node.level:
+                stack += [
+                    Pointer(bytenr, node.level - 1, generation, root.owner, (objectid, kind, offset))
+                    for objectid, kind, offset, bytenr, generation in reversed(node.items)
+                ]
+            elif is_file_tree(root.owner):
+                yield from self._extents(root.owner, node)
+
+    def _node(self, pointer: Pointer) -> Iterator[_Place]:
+        """The copies of one node: all, or up to the first good one."""
+        size = self._store.superblock.nodesize
+        what = f"tree node {pointer.bytenr:#x} of tree {pointer.owner}"
+        found: list[tuple[str, int, str]] = []
+        lost = True
+        try:
+            segments = self._volume.segments(pointer.bytenr, size)
+            if len(segments) == 1:
+                for leg, copy in self._volume.ranked(segments[0]):
+                    error: FsError | None
+                    try:
+                        raw = leg.device.read(copy.offset, size)
+                        self._totals.add_read(leg.device.name, size)
+                        error = self._store.nodes.judge(raw, pointer, leg.device.name, copy.offset)
+                    except FsError as failure:
+                        error = failure
+                    if error is None:
+                        lost = False
+                        if not self._all:
+                            return
+                    else:
+                        found.append((leg.device.name, copy.offset, _why(error)))
+                        self._bad.update((leg.device.name, copy.offset + at) for at in range(0, size, self._sector))
+                if segments[0].chunk.profile.parity:
+                    self._parity.append((pointer.bytenr, size))
+            if lost:
+                self._store.nodes.load(pointer)
+        except FsError as error:
+            if not found:
+                found.append((self._volume.name, pointer.bytenr, _why(error)))
+            lost = True
+        else:
+            lost = False
+        for device, offset, why in found:
+            yield _Place(Damage(device, offset, size, what, "", lost, why), 0)
+
+    # --- data ----------------------------------------------------------------------------------
+
+    def _data(self) -> Iterator[_Place]:
+        """Every range that has checksums."""
+        try:
+            for item in self._sums():
+                size = self._volume.checksum.size
+                sums = memoryview(item.raw)[item.start : item.start + item.size]
+                for first in range(0, item.size // size * self._sector, RUN):
+                    part = sums[first // self._sector * size : (first + RUN) // self._sector * size]
+                    yield from self._range(item.offset + first, len(part) // size * self._sector, part)
+        except FsError:
+            return  # the walk over the checksum tree has told of it
+
+    def _sums(self) -> Iterator[Item]:
+        tree = self._store.roots.tree_of(layout.CSUM_TREE)
+        return tree.of(layout.EXTENT_CSUM_ID, layout.EXTENT_CSUM)
+
+    def _range(self, start: int, length: int, sums: memoryview | None) -> Iterator[_Place]:
+        """All copies of a range, or with one good copy enough, as many as that takes."""
+        try:
+            segments = self._volume.segments(start, length)
+        except FsError as error:
+            yield self._lost(start, length, error)
+            return
+        size = self._volume.checksum.size
+        for segment in segments:
+            low = (segment.start - start) // self._sector * size
+            part = None if sums is None else sums[low : low + segment.length // self._sector * size]
+            yield from self._segment(segment, part)
+
+    def _segment(self, segment: Segment, sums: memoryview | None) -> Iterator[_Place]:
+        open_ = set(range(0, segment.length, self._sector))  # sectors of which no good copy was seen
+        bad: list[tuple[str, int, int, str]] = []  # device, its offset of the segment, sector in it, why
+        for leg, copy in self._volume.ranked(segment):
+            if not self._all and not open_:
+                break
+            name = leg.device.name
+            for at, why in self._compare(leg.device.read, copy.offset, segment.length, sums):
+                if why:
+                    bad.append((name, copy.offset, at, why))
+                    self._bad.add((name, copy.offset + at))
+                else:
+                    open_.discard(at)
+            self._totals.add_read(name, segment.length)
+        for at in sorted(open_):
+            try:
+                self._repair(geometry.part(segment, segment.start + at, self._sector), sums, at)
+            except FsError as error:
+                if not any(sector == at for _, _, sector, _ in bad):
+                    yield self._lost(segment.start + at, self._sector, error)
+                continue
+            open_.discard(at)
+        yield from self._merged(segment, bad, open_)
+
+    def _compare(
+        self, read: Callable[[int, int], bytes], offset: int, length: int, sums: memoryview | None
+    ) -> Iterator[tuple[int, str]]:
+        """(sector, what is wrong with it or "") for one copy; a whole read that fails is tried by sector."""
+        size, kind = self._volume.checksum.size, self._volume.checksum
+        sector = self._sector
+        try:
+            data = memoryview(read(offset, length))
+        except FsError as error:
+            if length == sector:
+                yield 0, _why(error)
+                return
+            for at in range(0, length, sector):
+                part = None if sums is None else sums[at // sector * size : at // sector * size + size]
+                for _, why in self._compare(read, offset + at, sector, part):
+                    yield at, why
+            return
+        got = b"" if sums is None else kind.sums(data, sector)
+        same = sums is None or got == sums
+        for at in range(0, length, sector):
+            index = at // sector * size
+            if same or sums is None or got[index : index + size] == sums[index : index + size]:
+                yield at, ""
+            else:
+                yield at, f"checksum: wanted {sums[index : index + size].hex()}, got {got[index : index + size].hex()}"
+
+    def _repair(self, sector: Segment, sums: memoryview | None, at: int) -> None:
+        """Raise FsError unless ``sector`` can be had somehow."""
+        size = self._volume.checksum.size
+        index = at // self._sector * size
+        if sums is None:
+            self._volume.read_data(sector.start, self._sector, None)
+        else:
+            self._volume.heal(sector, bytes(sums[index : index + size]))
+
+    def _merged(self, segment: Segment, bad: list[tuple[str, int, int, str]], lost: set[int]) -> Iterator[_Place]:
+        """Neighbouring bad sectors of one copy as one place."""
+        index = 0
+        while index < len(bad):
+            name, base, at, why = bad[index]
+            end = at + self._sector
+            index += 1
+            while index < len(bad) and bad[index][:3] == (name, base, end) and (end in lost) == (at in lost):
+                end += self._sector
+                index += 1
+            damage = Damage(name, base + at, end - at, "data", "", at in lost, why)
+            yield _Place(damage, segment.start + at)
+
+    def _lost(self, address: int, length: int, error: FsError) -> _Place:
+        return _Place(Damage(self._volume.name, address, length, "data", "", True, _why(error)), address)
+
+    # --- files ---------------------------------------------------------------------------------
+
+    def _extents(self, tree: int, leaf: Node) -> Iterator[_Place]:
+        """The extents in one leaf of a subvolume: whether they make sense, and the data of those without sums."""
+        for item in _items(leaf):
+            if item.type != layout.EXTENT_DATA:
+                continue
+            try:
+                extent = self._store.reader.parse(item)
+                if not extent.address:
+                    continue
+                if self._checksummed(tree, item.objectid):
+                    continue
+            except FsError as error:
+                name = self._path(tree, item.objectid)
+                yield _Place(Damage(self._volume.name, item.offset, 0, "extent", name, True, _why(error)), 0)
+                continue
+            for first in range(0, extent.stored, RUN):
+                yield from self._range(extent.address + first, min(RUN, extent.stored - first), None)
+
+    def _checksummed(self, tree: int, number: int) -> bool:
+        item = self._store.roots.tree_of(tree).find(number, layout.INODE_ITEM, 0)
+        if item is None:
+            raise Corrupt(self._volume.name, f"inode {number} of subvolume {tree} (it is not there)", number)
+        return inodes.parse(item, self._volume.name).checksummed
+
+    def _named(self, places: list[_Place]) -> Iterator[Damage]:
+        """The damages with the names of files that use them: one walk over all file trees for many places."""
+        if not places:
+            return
+        places.sort(key=lambda place: place.address)
+        names: dict[int, str] = {}
+        seen: set[int] = set()
+        for root in self._trees():
+            if is_file_tree(root.owner):
+                self._find(root, places, names, seen)
+        for index, place in enumerate(places):
+            yield place.damage._replace(file=names.get(index, ""))
+
+    def _find(self, root: Pointer, places: list[_Place], names: dict[int, str], seen: set[int]) -> None:
+        """Put into ``names`` (by index of ``places``) the files below ``root`` that use them."""
+        stack = [root]
+        while stack:
+            pointer = stack.pop()
+            if pointer.bytenr in seen:
+                continue
+            seen.add(pointer.bytenr)
+            try:
+                node = self._store.nodes.load(pointer)
+            except FsError:
+                continue
+            if node.level:
+                stack += [Pointer(b, node.level - 1, g, root.owner, (o, k, f)) for o, k, f, b, g in node.items]
+                continue
+            for item in _items(node):
+                if item.type == layout.EXTENT_DATA:
+                    self._match(root.owner, item, places, names)
+
+    def _match(self, tree: int, item: Item, places: list[_Place], names: dict[int, str]) -> None:
+        try:
+            extent = self._store.reader.parse(item)
+        except FsError:
+            return
+        end = extent.address + extent.stored
+        if not extent.address or end <= places[0].address or extent.address > places[-1].address:
+            return
+        for index, place in enumerate(places):
+            inside = extent.address < place.address + place.damage.length and place.address < end
+            if inside and index not in names:
+                names[index] = self._path(tree, item.objectid)
+
+    def _path(self, tree: int, inode: int) -> str:
+        """A path from the top level of the filesystem."""
+        roots = self._store.roots
+        try:
+            parts = [roots.path(tree), *roots.inner_path(tree, inode)]
+            return "/" + "/".join(part for part in parts if part)
+        except FsError:
+            return f"inode {inode} of subvolume {tree}"
+
+    # --- parity --------------------------------------------------------------------------------
+
+    def _parities(self) -> Iterator[_Place]:
+        """P and Q of every row in which something is stored."""
+        ranges = self._parity
+        try:
+            for item in self._sums():
+                length = item.size // self._volume.checksum.size * self._sector
+                ranges.append((item.offset, length))
+        except FsError:
+            pass
+        rows: dict[tuple[int, int], set[int]] = {}
+        for start, length in sorted(ranges):
+            try:
+                segments = self._volume.segments(start, length)
+            except FsError:
+                continue
+            for segment in segments:
+                if not segment.chunk.profile.parity:
+                    continue
+                key = (segment.chunk.start, segment.row)
+                if key not in rows:
+                    yield from self._rows(rows)
+                inside = (segment.start - segment.chunk.start) % layout.STRIPE_LEN
+                rows.setdefault(key, set()).update(range(inside, inside + segment.length, self._sector))
+        yield from self._rows(rows)
+
+    def _rows(self, rows: dict[tuple[int, int], set[int]]) -> Iterator[_Place]:
+        for (start, row), depths in rows.items():
+            yield from self._row(self._volume.chunks.at(start), row, sorted(depths))
+        rows.clear()
+
+    def _row(self, chunk: Chunk, row: int, depths: list[int]) -> Iterator[_Place]:
+        """The parity of one row, at the ``depths`` (of sectors) where something is stored."""
+        width, sector = chunk.data_stripes, self._sector
+        first = chunk.start + row * width * layout.STRIPE_LEN
+        places = geometry.row_places(Segment(chunk, first, layout.STRIPE_LEN, (), row, 0))
+        legs = [self._volume.leg(chunk.stripes[place.stripe]) for place in places]
+        if any(leg is None or leg.stale for leg in legs[:width]):
+            return  # without all data there is nothing to compare with
+        try:
+            data = [
+                leg.device.read(place.offset, layout.STRIPE_LEN) for leg, place in zip(legs, places, strict=True) if leg
+            ][:width]
+        except FsError:
+            return  # told of where that data was read
+        wanted = parity.generate(data, chunk.profile.parity)
+        for number, (leg, place) in enumerate(zip(legs[width:], places[width:], strict=True)):
+            if leg is None:
+                continue
+            try:
+                stored = leg.device.read(place.offset, layout.STRIPE_LEN)
+            except FsError as error:
+                yield self._check(number, leg.device.name, place.offset, layout.STRIPE_LEN, _why(error))
+                continue
+            self._totals.add_read(leg.device.name, len(depths) * sector)
+            for at in depths:
+                columns = zip(legs[:width], places[:width], strict=True)
+                suspect = any(one and (one.device.name, other.offset + at) in self._bad for one, other in columns)
+                if stored[at : at + sector] != wanted[number][at : at + sector] and not suspect:
+                    why = "it does not belong to the data of its row"
+                    yield self._check(number, leg.device.name, place.offset + at, sector, why)
+
+    def _check(self, number: int, device: str, offset: int, length: int, why: str) -> _Place:
+        return _Place(Damage(device, offset, length, f"parity {'PQ'[number]}", "", False, why), 0)
+
+
+def _items(leaf: Node) -> Iterator[Item]:
+    for objectid, kind, offset, start, size in leaf.items:
+        yield Item(objectid, kind, offset, leaf.raw, HEADER_SIZE + start, size)
+
+
+def _why(error: FsError) -> str:
+    """The part of an error that the line does not say already."""
+    if isinstance(error, Corrupt):
+        return error.structure
+    return str(error)

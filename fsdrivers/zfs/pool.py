@@ -136,7 +136,8 @@ class ZfsPool(pool.Pool):
             raise NotFound(root)
         _require_key(dataset)
         objset = dataset.objset()
-        log = self._log(dataset, objset, spa.txg) if self.use_log and not dataset.snapshot else []
+        dirty = self.use_log and not dataset.snapshot and self._newest.state != labels.EXPORTED
+        log = self._log(dataset, objset, spa.txg) if dirty else []
         if log:
             return LoggedFilesystem(objset, self.name, self.uuid, dataset.name, self.health, log)
         return self._filesystem(dataset, objset)
@@ -145,7 +146,10 @@ class ZfsPool(pool.Pool):
         return ZfsFilesystem(objset, self.name, self.uuid, dataset.name, self.health)
 
     def _log(self, dataset: Dataset, objset: Objset, txg: int) -> list[zil.Record]:
-        """What programs wrote after ``txg``; a log that cannot be read is noted, not fatal: it was a crash."""
+        """What programs wrote after ``txg``; a log that cannot be read is noted, not fatal.
+
+        A pool that was exported has nothing in it that its last txg has not.
+        """
         try:
             return list(zil.records(objset, txg))
         except FsError as error:

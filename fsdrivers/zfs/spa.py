@@ -73,7 +73,9 @@ class Spa:
         if not (1 <= version <= layout.POOL_VERSION_MAX_OLD or version == layout.POOL_VERSION_FEATURES):
             raise Unsupported(f"pool version {version}", f"pool {self.name}")
         self.store = Store(self.name, self.health)
-        self._place(_label_tree(self._used))
+        # A label knows its own top-level vdev, and how many there are.
+        count = max((tree.number(label.config, "vdev_children") for _, label in self._used), default=0)
+        self._place(_label_tree(self._used), min(count, MAX_TOPS))
         root = blkptr.parse(uberblock.raw, 40, uberblock.order)
         self.mos = Objset(self.store, root, "MOS")
         self.directory = Zap(self.mos.dnode(layout.MOS_DIRECTORY))
@@ -90,17 +92,17 @@ class Spa:
             raise Corrupt(self.name, "pool directory: no root_dataset", 0)
         self.root = dsl.Directory(self.mos, number, self.name, None)
 
-    def _place(self, tops: Mapping[int, NvList]) -> None:
-        """Make the top-level vdevs from their configurations by id."""
+    def _place(self, tops: Mapping[int, NvList], count: int = 0) -> None:
+        """Make the top-level vdevs, at least ``count`` of them, from their configurations by id."""
         context = tree.Context(self.name, self._leaves, self._resolver, self.uberblock.reflow)
-        vdevs: list[Vdev] = [Absent(f"vdev-{number}") for number in range(max(tops, default=-1) + 1)]
+        vdevs: list[Vdev] = [Absent(f"vdev-{number}") for number in range(max(count, max(tops, default=-1) + 1))]
         for number, config in tops.items():
             vdevs[number] = tree.build(config, context)
         self.store.vdevs = vdevs
         members = [leaf for config in tops.values() for leaf in tree.leaves(config)]
         self.store.missing = tuple(
             tree.describe(leaf) for leaf in members if tree.number(leaf, "guid") not in self._leaves
-        )
+        ) + tuple(vdev.name for number, vdev in enumerate(vdevs) if number not in tops)
         self.store.present = tuple(device.name for device, _ in self._used)
 
     def _resolver(self, number: int) -> tree.Resolver:

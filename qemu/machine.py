@@ -54,10 +54,12 @@ class Disk(NamedTuple):
 
 
 class Firmware(NamedTuple):
-    """UEFI firmware in two flash images; the guest's changes to the variables are thrown away."""
+    """UEFI firmware in two flash images."""
 
     code: Path
     variables: Path
+    keep: bool = False
+    """Write the guest's changes to ``variables``; else they are thrown away."""
 
 
 # Bus -> the controller that QEMU needs once, and the device on it; {n} counts the disks of that bus.
@@ -114,7 +116,8 @@ class Machine:
         if self.firmware:
             words += ["-machine", "q35"]
             words += ["-drive", f"if=pflash,format=raw,readonly=on,file={_escape(self.firmware.code)}"]
-            words += ["-drive", f"if=pflash,format=raw,snapshot=on,file={_escape(self.firmware.variables)}"]
+            snapshot = "off" if self.firmware.keep else "on"
+            words += ["-drive", f"if=pflash,format=raw,snapshot={snapshot},file={_escape(self.firmware.variables)}"]
         if self.kernel:
             words += ["-kernel", str(self.kernel), "-append", self.cmdline]
         if self.initrd:

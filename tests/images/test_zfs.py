@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import zfs_recipes
+import zfs_support
 
 from fsdrivers import pools
 from fsdrivers.block import BlockDevice, FileDevice
@@ -340,3 +341,8 @@ def test_labels_that_a_partition_table_has_outlived(tmp_path: Path) -> None:
     patched = Overlay(device, patches)
     assert label.read(patched) is not None
     assert pools.assemble([patched]) == []
+
+
+def test_the_page_about_what_is_read_is_up_to_date() -> None:
+    assert zfs_support.PAGE.read_text() == zfs_support.page()
+    assert set(zfs_support.SHOWN) == set(zfs_recipes.POOLS)

@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from fsdrivers.btrfs import chunks, layout
 from fsdrivers.btrfs.checksum import DataSums
 from fsdrivers.btrfs.extents import Reader
 from fsdrivers.btrfs.filesystem import BtrfsFilesystem
+from fsdrivers.btrfs.log import Log
 from fsdrivers.btrfs.roots import Roots
 from fsdrivers.btrfs.superblock import Superblock
 from fsdrivers.btrfs.tree import Nodes, Pointer, Tree, is_file_tree
 from fsdrivers.btrfs.volume import Leg, Volume
-from fsdrivers.errors import Corrupt, NotFound
+from fsdrivers.errors import Corrupt, FsError, NotFound, ReadError
 from fsdrivers.redundancy import Health
+
+
+def opened(name: str, superblock: Superblock, legs: dict[bytes, Leg], health: Health) -> Store:
+    """The store at the newest tree root that can be read: that of ``superblock``, or of its backups.
+
+    Damage alone leads to a backup: missing devices may still turn up.  As the kernel's rescue=usebackuproot, an older
+    root goes without the log.  Source: fs/btrfs/disk-io.c:init_tree_roots, v6.12.
+    """
+    store: Store | None = None
+    try:
+        store = Store(name, superblock, legs, health)
+        store.check()
+        return store
+    except (Corrupt, ReadError) as error:
+        newest = error
+    for backup in sorted(superblock.backups, key=lambda one: -one.generation):
+        if not backup.tree_root or backup.generation >= superblock.generation:
+            continue
+        block = superblock._replace(
+            root=backup.tree_root,
+            root_level=backup.tree_root_level,
+            generation=backup.generation,
+            chunk_root=backup.chunk_root,
+            chunk_root_level=backup.chunk_root_level,
+            chunk_root_generation=backup.chunk_root_generation,
+            log_root=0,
+        )
+        try:
+            older = Store(name, block, legs, health)
+            older.check()
+        except FsError:
+            continue
+        health.note(
+            f"the newest tree root (generation {superblock.generation}) cannot be read ({newest}): "
+            f"generation {backup.generation} is shown, without anything that changed after it"
+        )
+        return older
+    if store is None:
+        raise newest
+    return store  # what can be read of it can still be read
 
 
 class Device:
@@ -32,16 +75,48 @@ class Store:
         for chunk in chunks.system_chunks(superblock, name):
             self.volume.chunks.add(chunk)
         self._read_chunk_tree()
-        top = Pointer(superblock.root, superblock.root_level, superblock.generation, layout.ROOT_TREE)
-        self.roots = Roots(self.nodes, top, name)
+        self._log: Log | None = None
+        self.roots = self._roots()
         self._reader: Reader | None = None
+
+    def _roots(self) -> Roots:
+        block = self.superblock
+        top = Pointer(block.root, block.root_level, block.generation, layout.ROOT_TREE)
+        return Roots(self.nodes, top, self.volume.name, self._log.applied if self._log else None)
+
+    def check(self) -> None:
+        """Read the tops of the trees without which there is nothing to show."""
+        for number in {layout.FS_TREE, layout.CSUM_TREE, self.roots.default()}:
+            self.nodes.load(self.roots.tree_of(number).root)
+
+    def replayed(self) -> Store:
+        """The same store with the log replayed; itself when there is no log, or none that can be read."""
+        if not self.superblock.log_root:
+            return self
+        try:
+            log = Log(self.nodes, self.superblock)
+        except FsError as error:
+            self.volume.health.note(
+                f"the log cannot be read ({error}): what was synced after the last commit is not shown"
+            )
+            return self
+        other = copy(self)
+        other._log = log
+        other.roots = other._roots()
+        other._reader = None
+        return other
 
     @property
     def reader(self) -> Reader:
         """The reader of file data, made when first asked for."""
         if self._reader is None:
             tree = self.roots.tree_of(layout.CSUM_TREE)
-            sums = DataSums(tree, self.volume.checksum.size, self.volume.sectorsize, self.volume.name)
+            volume = self.volume
+            sums = (
+                self._log.sums(tree)
+                if self._log
+                else DataSums(tree, volume.checksum.size, volume.sectorsize, volume.name)
+            )
             self._reader = Reader(self.volume, sums)
         return self._reader
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from fsdrivers import fat
 from fsdrivers.block import BlockDevice
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import Filesystem
@@ -13,21 +12,45 @@ from fsdrivers.partitions import Partition, partitions
 from init import config as _config
 from init import image, roots
 from init.config import BootConfig
-from init.entries import bls, cmdline, extlinux, grub, uki
+from init.entries import bls, cmdline, uki
 from init.entries.entry import BootEntry
 from init.entries.item import Item, Listing, is_file
 from init.roots import TOP_LEVEL, BootRoot
 
 Note = Callable[[str], None]
 
-# In the order in which their default counts.
-PARSERS: tuple[Callable[[Filesystem, str], Listing], ...] = (
-    grub.entries, bls.entries, uki.entries, lambda filesystem, machine: extlinux.entries(filesystem),
-)  # fmt: skip
-# Partitions that boot loaders keep kernels and entries on, by their types in a GPT and in an MBR.
-BOOT_PARTITIONS = (fat.ESP, fat.XBOOTLDR, "0xef", "0xea")
+MBR_TYPES = ("0xef", "0xea")  # of an EFI system and an extended boot partition
 MAX_PARTITIONS = 16
 MAX_TREES = 8  # other trees of a pool that are opened for entries whose kernel lies there
+
+
+def _grub(filesystem: Filesystem, machine: str) -> Listing:
+    if not _any(filesystem, "/boot/grub", "/boot/grub2", "/grub", "/grub2"):
+        return Listing()
+    from init.entries import grub  # not before it is needed: its grammar costs some of the start-up's time
+
+    return grub.entries(filesystem, machine)
+
+
+def _extlinux(filesystem: Filesystem, machine: str) -> Listing:
+    if not _any(filesystem, "/boot/extlinux", "/boot/syslinux", "/extlinux", "/syslinux", "/boot/extlinux.conf",
+                "/extlinux.conf", "/syslinux.cfg"):  # fmt: skip
+        return Listing()
+    from init.entries import extlinux
+
+    return extlinux.entries(filesystem)
+
+
+def _any(filesystem: Filesystem, *paths: str) -> bool:
+    """Whether any of the paths is there; damage counts as yes, for the parser to tell."""
+    try:
+        return any(filesystem.exists(path) for path in paths)
+    except FsError:
+        return True
+
+
+# In the order in which their default counts.
+PARSERS: tuple[Callable[[Filesystem, str], Listing], ...] = (_grub, bls.entries, uki.entries, _extlinux)
 
 
 def find(place: BootRoot, config: BootConfig, note: Note) -> Iterator[BootEntry]:
@@ -58,11 +81,13 @@ def on_partitions(
 
 
 def boot_partitions(devices: Iterable[BlockDevice], note: Note) -> Iterator[tuple[Partition, Filesystem]]:
-    """The FAT file systems on partitions that are for booting."""
+    """The FAT file systems on partitions that are for booting, by their types."""
+    from fsdrivers import fat
+
     count = 0
     for device in devices:
         try:
-            found = [part for part in partitions(device) if part.type in BOOT_PARTITIONS]
+            found = [part for part in partitions(device) if part.type in (fat.ESP, fat.XBOOTLDR, *MBR_TYPES)]
         except FsError as error:
             note(str(error))
             continue

@@ -258,8 +258,7 @@ def _one_each(
 
 
 def _holes(config: NvList) -> set[int]:
-    holes = config.get("hole_array", [])
-    return set(holes) if isinstance(holes, list) else set()
+    return set(tree.numbers(config, "hole_array"))
 
 
 def _slots(

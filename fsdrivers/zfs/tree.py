@@ -38,6 +38,12 @@ def number(config: NvList, key: str, default: int = 0) -> int:
     return value if isinstance(value, int) else default
 
 
+def numbers(config: NvList, key: str) -> list[int]:
+    """An array of integers of a configuration list, empty when it is absent or anything else."""
+    value = config.get(key)
+    return [item for item in value if isinstance(item, int)] if isinstance(value, list) else []
+
+
 def children(config: NvList) -> list[NvList]:
     """The configurations of the children, in the order of their ids."""
     found = config.get("children", [])
@@ -108,8 +114,8 @@ def _raidz(config: NvList, context: Context, ashift: int, depth: int, name: str)
     nparity = number(config, "nparity", 1)
     if not 1 <= nparity <= 3 or not nparity < len(below) <= 255:
         raise Corrupt(context.pool, "vdev configuration: raidz parity", 0, got=nparity)
-    txgs = config.get("raidz_expand_txgs", [])
-    if not isinstance(txgs, list) or len(txgs) > len(below):
+    txgs = numbers(config, "raidz_expand_txgs")
+    if len(txgs) > len(below):
         raise Corrupt(context.pool, "vdev configuration: raidz expansions", 0)
     moved, scratch = None, False
     if "raidz_expanding" in config:

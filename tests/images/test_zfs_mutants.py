@@ -17,7 +17,7 @@ from fsdrivers import pools
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.errors import FsError
 from fsdrivers.walk import record, walk
-from fsdrivers.zfs import layout
+from fsdrivers.zfs import label, layout, nvlist
 from fsdrivers.zfs.blkptr import Blkptr
 from fsdrivers.zfs.store import Store
 
@@ -86,4 +86,58 @@ def test_mutants(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
             complaints += 1
         assert time.monotonic() - start < SECONDS, f"seed {seed}"
     assert mutants > SEEDS
+    assert complaints
+
+
+VALUES: tuple[object, ...] = (
+    0, 1, -1, 1 << 63, (1 << 64) - 1, 5, 255, 10**6, "x", "", True, b"zz", [], [1, 2], ["a"], {}, [{}], {"a": 1},
+    "raidz", "draid", "mirror", "spare", "dspare", "indirect", "disk", "hole",
+)  # fmt: skip
+KEYS = ("raidz_expanding", "raidz_expand_txgs", "hole_array", "nparity", "draid_ndata")
+
+
+def mutate_list(config: nvlist.NvList, dice: random.Random) -> nvlist.NvList:
+    """Change a few values anywhere in a configuration."""
+    lists: list[nvlist.NvList] = []
+    todo: list[object] = [config]
+    while todo:
+        here = todo.pop()
+        if isinstance(here, dict):
+            lists.append(here)
+            todo += here.values()
+        elif isinstance(here, list):
+            todo += here
+    for _ in range(dice.choice((1, 1, 2, 4))):
+        chosen = dice.choice(lists)
+        key = dice.choice([*chosen, *KEYS])
+        if dice.random() < 0.2:
+            chosen.pop(key, None)
+        else:
+            chosen[key] = dice.choice(VALUES)
+    return config
+
+
+def test_mutated_configurations(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    parse = nvlist.parse
+    dice = random.Random(0)
+
+    def damaged(data: bytes) -> nvlist.NvList:
+        found = parse(data)
+        return mutate_list(found, dice) if dice.random() < 0.5 else found
+
+    monkeypatch.setattr(nvlist, "parse", damaged)
+    monkeypatch.setattr(label, "parse", damaged)
+    answers = complaints = 0
+    for seed in range(100):
+        dice.seed(seed)
+        start = time.monotonic()
+        try:
+            for pool in pools.assemble([FileDevice(str(path), path.name) for path in images]):
+                assert pool.slots is not None
+                assert pool.open().listdir("/") is not None
+                answers += 1
+        except FsError:
+            complaints += 1
+        assert time.monotonic() - start < SECONDS, f"seed {seed}"
+    assert answers
     assert complaints

@@ -7,10 +7,16 @@
 set -eu
 cd "$(dirname "$0")"
 
-# What each is for: CONTRIBUTING.md and docs/dependencies.md.
-packages="python3 python3-dev python3-venv gcc libc6-dev libexpat1-dev zlib1g-dev patchelf binutils file make
-    qemu-system-x86 mmdebstrap uidmap debian-archive-keyring zstd xz-utils
-    bc bison flex libelf-dev libssl-dev mtools fdisk xorriso sbsigntool ovmf"
+# The compiler of the boot program (with the static libpython that python3-dev brings).
+packages="python3 python3-dev python3-venv gcc libc6-dev libexpat1-dev zlib1g-dev patchelf binutils file make"
+# The machines, and the packages of Debian suites that go into them.
+packages="$packages qemu-system-x86 ovmf mmdebstrap uidmap debian-archive-keyring zstd xz-utils"
+# The slim bootstrap kernel.
+packages="$packages bc bison flex libelf-dev libssl-dev"
+# The EFI file, its disk and its ISO.
+packages="$packages mtools fdisk dosfstools xorriso sbsigntool openssl"
+# Only the tests: what other programs make of our files, and we of theirs.
+packages="$packages cpio lz4 bzip2"
 
 log=build/setup.log
 log_started=

@@ -72,6 +72,10 @@ class Spa:
         version = uberblock.version
         if not (1 <= version <= layout.POOL_VERSION_MAX_OLD or version == layout.POOL_VERSION_FEATURES):
             raise Unsupported(f"pool version {version}", f"pool {self.name}")
+        # Labels list the active features that one has to know to read the MOS at all.
+        for _, label in self._used:
+            wanted = label.config.get("features_for_read")
+            features.check_read(wanted if isinstance(wanted, dict) else ())
         self.store = Store(self.name, self.health)
         # A label knows its own top-level vdev, and how many there are.
         count = max((tree.number(label.config, "vdev_children") for _, label in self._used), default=0)

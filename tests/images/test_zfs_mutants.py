@@ -15,7 +15,7 @@ import zfs_recipes
 
 from fsdrivers import pools
 from fsdrivers.block import BlockDevice, FileDevice
-from fsdrivers.errors import FsError
+from fsdrivers.errors import FsError, Unsupported
 from fsdrivers.walk import record, walk
 from fsdrivers.zfs import label, layout, nvlist
 from fsdrivers.zfs.blkptr import Blkptr
@@ -141,3 +141,15 @@ def test_mutated_configurations(images: list[Path], monkeypatch: pytest.MonkeyPa
         assert time.monotonic() - start < SECONDS, f"seed {seed}"
     assert answers
     assert complaints
+
+
+def test_an_unknown_feature_is_refused_by_name(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    parse = nvlist.parse
+
+    def from_the_future(data: bytes) -> nvlist.NvList:
+        return {**parse(data), "features_for_read": {"org.example:holographic": True}}
+
+    monkeypatch.setattr(label, "parse", from_the_future)
+    (pool,) = pools.assemble([FileDevice(str(path), path.name) for path in images])
+    with pytest.raises(Unsupported, match="org.example:holographic"):
+        pool.open()

@@ -151,5 +151,5 @@ def test_an_unknown_feature_is_refused_by_name(images: list[Path], monkeypatch: 
 
     monkeypatch.setattr(label, "parse", from_the_future)
     (pool,) = pools.assemble([FileDevice(str(path), path.name) for path in images])
-    with pytest.raises(Unsupported, match="org.example:holographic"):
+    with pytest.raises(Unsupported, match=r"org\.example:holographic"):
         pool.open()

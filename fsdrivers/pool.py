@@ -21,6 +21,7 @@ class Member(NamedTuple):
     kind: str
     pool_uuid: str
     label: object  # the driver's own, parsed and verified
+    seed: bool = False  # pools with other uuids may be built on top of this one
 
 
 class Slot(NamedTuple):
@@ -52,6 +53,7 @@ class Pool(ABC):
     name: str  # the label; "" when the pool has none
     uuid: str
     slots: tuple[Slot, ...]
+    seeds: tuple[str, ...] = ()  # uuids of the pools that this one is built on
     use_log: bool = True  # show what programs had synced before a crash, replayed from the log in memory
 
     @property
@@ -101,4 +103,4 @@ class Driver(Protocol):
         """
 
     def assemble(self, members: list[Member]) -> Pool:
-        """One pool from all members with the same uuid."""
+        """One pool from all members with the same uuid; behind them are the seeds of other pools, to build on."""

@@ -36,11 +36,16 @@ def assemble(devices: Iterable[BlockDevice], complain: Callable[[FsError], None]
             groups.setdefault((member.kind, member.pool_uuid), []).append(member)
     drivers = {driver.KIND: driver for driver in DRIVERS}
     pools = []
-    for (kind, _), members in groups.items():
+    seeds = [member for members in groups.values() for member in members if member.seed]
+    for (kind, uuid), members in groups.items():
+        others = [seed for seed in seeds if seed.kind == kind and seed.pool_uuid != uuid]
         try:
-            pools.append(drivers[kind].assemble(members))
+            pools.append(drivers[kind].assemble(members + others))
         except FsError as error:
             (complain or _ignore)(error)
+    # Who built on a seed wants what was built: it carries the seed's name too.
+    built_on = {uuid for pool in pools for uuid in pool.seeds}
+    pools = [pool for pool in pools if pool.uuid not in built_on]
     return sorted(pools, key=lambda pool: (pool.kind, pool.name, pool.uuid))
 
 

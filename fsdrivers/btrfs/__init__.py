@@ -21,7 +21,7 @@ _MAGIC_AT = layout.SUPERBLOCK.offset("magic")
 
 def probe(device: BlockDevice) -> Member | None:
     """The membership that the superblock on ``device`` claims; raises Corrupt, Unsupported, ReadError."""
-    if not any(_magic(device, offset) for offset in layout.SUPER_OFFSETS):
+    if not any(_magic(device, offset) for offset in (*layout.SUPER_OFFSETS, layout.ZONED_OFFSET)):
         return None
     from fsdrivers.btrfs import pool
 

@@ -16,6 +16,7 @@ from fsdrivers.record import Record
 # --- superblock (struct btrfs_super_block) ---------------------------------------------------
 
 SUPER_OFFSETS = (0x10000, 0x4000000, 0x4000000000)  # btrfs_sb_offset(): 64 KiB, 64 MiB, 256 GiB
+ZONED_OFFSET = 0  # sb_zone_number(): zoned filesystems start their first superblock log with the device
 SUPER_SIZE = 0x1000
 SUPER_MAGIC = b"_BHRfS_M"
 SYS_CHUNK_ARRAY_SIZE = 2048

@@ -30,11 +30,14 @@ KIND = "btrfs"
 def probe(device: BlockDevice) -> Member | None:
     """The membership that the superblock on ``device`` claims; raises Corrupt, Unsupported, ReadError."""
     found = superblocks.find(device)
-    return Member(device, KIND, found.uuid, found) if found else None
+    return Member(device, KIND, found.uuid, found, found.seeding) if found else None
 
 
 def assemble(members: list[Member]) -> BtrfsPool:
-    """The filesystem that ``members``, all with one uuid, are part of.  What is wrong with it shows in open()."""
+    """The filesystem that ``members`` with the uuid of the first are part of; the others are seeds it may be built on.
+
+    What is wrong with it shows in open().
+    """
     return BtrfsPool(members)
 
 
@@ -47,16 +50,23 @@ class BtrfsPool(Pool):
         self.health = Health()
         self._trouble: FsError | None = None
         self._left_out: list[Slot] = []
-        self._legs = self._choose(members)
+        uuid = members[0].pool_uuid
+        self._legs = self._choose(self._without_targets([one for one in members if one.pool_uuid == uuid]))
         self.superblock = max((leg.superblock for leg in self._legs.values()), key=lambda block: block.generation)
         self.name, self.uuid = self.superblock.label, self.superblock.uuid
         self._mark_stale()
+        seeds = [one for one in members if one.pool_uuid != uuid]
+        if seeds:
+            # Offered, not more: which of them belong here is known when the chunk tree was read.
+            self._legs = self._choose(seeds, quiet=True) | self._legs
         self._store: Store | None = None  # as of the last commit
         self._replayed: Store | None = None
         try:
             self._store = opened(self.name or self.uuid, self.superblock, self._legs, self.health)
         except FsError as error:
             self._trouble = self._trouble or error
+        if seeds:
+            self._keep_own_seeds()
         for note in superblocks.notes(self.superblock):
             self.health.note(note)
         self.slots = self._slots()
@@ -124,7 +134,34 @@ class BtrfsPool(Pool):
             item.generation,
         )
 
-    def _choose(self, members: list[Member]) -> dict[bytes, Leg]:
+    def _without_targets(self, members: list[Member]) -> list[Member]:
+        """``members`` but for the targets of a replace under way: until it is finished, nobody reads from those."""
+        staying = []
+        for member in members:
+            label = member.label
+            if isinstance(label, Superblock) and label.devid == layout.DEV_REPLACE:
+                self.health.note(
+                    f"{member.device.name} is the target of a replace that was not finished; it is left out"
+                )
+                self._left_out.append(Slot(0, uuid_text(label.dev_uuid), member.device.name, "replacing"))
+            else:
+                staying.append(member)
+        if not staying:
+            raise NotThisFs(f"btrfs {members[0].pool_uuid}: nothing but the target of a replace that was not finished")
+        return staying
+
+    def _keep_own_seeds(self) -> None:
+        """Forget the seeds that the chunk tree does not know."""
+        known = {device.uuid for device in self._store.devices} if self._store else set()
+        for uuid, leg in list(self._legs.items()):
+            if leg.superblock.fsid == self.superblock.fsid:
+                continue
+            if uuid not in known:
+                del self._legs[uuid]
+            elif leg.superblock.uuid not in self.seeds:
+                self.seeds += (leg.superblock.uuid,)
+
+    def _choose(self, members: list[Member], quiet: bool = False) -> dict[bytes, Leg]:
         """One leg for each device uuid: of several that claim the same, the newest."""
         claims: dict[bytes, list[tuple[BlockDevice, Superblock]]] = {}
         for member in members:
@@ -134,7 +171,7 @@ class BtrfsPool(Pool):
         for uuid, rivals in claims.items():
             rivals.sort(key=lambda rival: -rival[1].generation)
             device, block = rivals[0]
-            for other, label in rivals[1:]:
+            for other, label in () if quiet else rivals[1:]:
                 newest = label.generation == block.generation
                 if newest and label.raw[layout.CSUM_FIELD :] != block.raw[layout.CSUM_FIELD :]:
                     self._trouble = Ambiguous(

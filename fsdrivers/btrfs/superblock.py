@@ -108,6 +108,10 @@ def find(device: BlockDevice) -> Superblock | None:
             best = found
     if best is None and problems:
         raise problems[0]
+    if best is None and device.size >= layout.SUPER_SIZE:
+        zoned = device.read(layout.ZONED_OFFSET, layout.SUPER_SIZE)
+        if zoned[0x40:0x48] == layout.SUPER_MAGIC:
+            features.check(layout.SUPERBLOCK.parse(zoned).incompat_flags, 0)
     return best
 
 

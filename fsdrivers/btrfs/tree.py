@@ -74,6 +74,9 @@ class Nodes:
         self.volume = volume
         self._size = volume.superblock.nodesize
         self._fsid = volume.superblock.metadata_uuid
+        # Nodes that were not rewritten since stay on the seed, as they were.
+        seeds = {leg.superblock.metadata_uuid for leg in volume.legs.values() if leg.superblock.seeding}
+        self._fsids = seeds | {self._fsid}
         self._cache: dict[int, Node] = {}
         self._most = max(self.CACHE // self._size, 64)
 
@@ -115,7 +118,7 @@ class Nodes:
         computed, stored = kind.sum(memoryview(raw)[layout.CSUM_FIELD :]), raw[: kind.size]
         if computed != stored:
             return "checksum", stored, computed
-        if raw[0x20:0x30] != self._fsid:
+        if raw[0x20:0x30] not in self._fsids:
             return "fsid", self._fsid, raw[0x20:0x30]
         node = Node(raw)
         problem = self._misfit(node, pointer) or _malformed(node)

@@ -57,6 +57,7 @@ class Memory:
         self.checksum = checksum.TYPES[0]
         self.health = redundancy.Health()
         self.superblock = type("Block", (), {"nodesize": SIZE, "metadata_uuid": FSID})()
+        self.legs: dict[bytes, object] = {}
         self.reads = 0
 
     def read_verified(self, start: int, length: int, verify: Verify) -> bytes:

@@ -2,9 +2,8 @@
 
 Nuitka loads this file by path and gives no other way in than the environment: ``POOLBOOT_PLUGIN`` names a JSON file
 with ``builtins`` (names of the modules in the archive), ``directory`` (where ``libpoolboot.a`` and ``register.c``
-are), ``packages`` (what may be in the program beside the standard library, whatever else is installed), ``bytecode``
-(those of them that are frozen rather than compiled to C) and ``dotted`` (whether there are built-ins
-inside packages).
+are), ``packages`` (what may be in the program beside the standard library, whatever else is installed), ``compiled``
+(modules that become C; the others are frozen as bytecode) and ``dotted`` (whether there are built-ins inside packages).
 
 It reaches into ``nuitka.freezer.ImportDetection``, which is private: pyproject.toml pins Nuitka for that reason.
 """
@@ -99,8 +98,8 @@ class BootProgramPlugin(NuitkaPluginBase):  # type: ignore[misc]
         return [_CONFIG["directory"]]
 
     def decideCompilation(self, module_name: Any) -> str | None:  # noqa: N802
-        """Freeze large packages that gain nothing: construct.core alone takes a minute of C compiler."""
-        return "bytecode" if module_name.getTopLevelPackageName() in _CONFIG["bytecode"] else None
+        """Freeze all but the main module: see _COMPILED in program.py."""
+        return None if module_name.asString().removesuffix("-preLoad") in _CONFIG["compiled"] else "bytecode"
 
     def onModuleEncounter(  # noqa: N802
         self, using_module_name: Any, module_name: Any, module_filename: Any, module_kind: Any

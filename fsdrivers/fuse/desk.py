@@ -68,7 +68,7 @@ def _system_mount(source: str, directory: str, fstype: str, flags: int, data: st
     words = [os.fsencode(word) for word in (source, directory, fstype)]
     if _libc().mount(*words, ctypes.c_ulong(flags), os.fsencode(data)) != 0:  # type: ignore[attr-defined]
         code = ctypes.get_errno()
-        raise OSError(code, f"cannot mount on {directory}: {os.strerror(code)}")
+        raise OSError(f"cannot mount on {directory}: {os.strerror(code)}")
 
 
 def _system_umount(directory: str) -> None:

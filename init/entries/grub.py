@@ -55,7 +55,7 @@ def of_config(filesystem: Filesystem, path: str, machine: str = "x86_64") -> Lis
     notes = [f"{path}: {note}" for note in run.notes]
     if default is None and builder.items:
         notes.append(f"{path}: the default entry {run.variables.get('default', '0')!r} is not among those found")
-    return Listing(tuple(builder.items), tuple(notes[:MAX_NOTES]), default)
+    return Listing(tuple(builder.items), tuple(notes[:MAX_NOTES]), default, run.with_bls)
 
 
 class _Builder:

@@ -96,7 +96,7 @@ class Machine:
         self.linux: tuple[str, str] | None = None
         self.options = ""
         self.initrds: list[tuple[str, str]] = []
-        self.devicetree = False
+        self.devicetree = self.with_bls = False
         self.entry = False  # whether this runs the body of an entry
         self._machine, self._budget, self._depth = machine, _Budget(MAX_STEPS), 0
         self._open: list[str] = []  # the files that are being run
@@ -493,6 +493,7 @@ class Machine:
     def _blscfg(self, words: list[str]) -> bool:
         """Fedora's command: the entries of the Boot Loader Specification take this place in the menu."""
         listing = bls.entries(self.filesystem, self._machine, self.variables)
+        self.with_bls = True
         for text in listing.notes:
             self.note(text)
         for item in listing.items:

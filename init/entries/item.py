@@ -41,6 +41,7 @@ class Listing(NamedTuple):
     items: tuple[Item, ...] = ()
     notes: tuple[str, ...] = ()
     default: int | None = None  # an index into ``items``
+    with_bls: bool = False  # whether a grub.cfg took in the entries of the Boot Loader Specification
 
 
 def read_text(filesystem: Filesystem, path: str, limit: int = MAX_CONFIG) -> str:

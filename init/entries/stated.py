@@ -105,9 +105,12 @@ def _items(filesystem: Filesystem, where: str, note: Note) -> Iterator[tuple[Ite
     """What all parsers find, each thing once, and whether it is the default of the first that has one."""
     machine = os.uname().machine
     seen = set()
-    chosen = False
+    chosen = with_bls = False
     for parser in PARSERS:
+        if with_bls and parser is bls.entries:
+            continue  # GRUB has their variables, they alone have not
         listing = parser(filesystem, machine)
+        with_bls = with_bls or listing.with_bls
         for text in listing.notes:
             note(f"{where}: {text}")
         for index, item in enumerate(listing.items):

@@ -16,6 +16,8 @@ from fsdrivers.errors import FsError, IsADirectory
 from fsdrivers.filesystem import DIRECTORY, FILE, SYMLINK, File, Filesystem, Node, Stat
 from fsdrivers.walk import Found, walk
 
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 class Progress:
     """A line on a terminal that says how far the copy is; silent when nobody watches."""
@@ -42,9 +44,10 @@ class Progress:
 def copy(filesystem: Filesystem, path: str, destination: str, recursive: bool, warn: Callable[[str], None]) -> bool:
     """Copy ``path`` to ``destination`` (into it, when it is a directory).
 
-    Modes and times are kept, owners too for root; sparse files stay sparse, hard links stay linked.  Objects that
-    cannot be read or made are told to ``warn`` and left out; the result says whether all came through.  Raises
-    IsADirectory for a directory without ``recursive``, OSError when the destination itself cannot be written.
+    Modes, times and extended attributes are kept as far as the destination can, owners too for root; sparse files stay
+    sparse, hard links stay linked.  Objects that cannot be read or made are told to ``warn`` and left out; the result
+    says whether all came through.  Raises IsADirectory for a directory without ``recursive``, OSError when the
+    destination itself cannot be written.
     """
     node = filesystem.resolve(path)
     status = filesystem.stat(node)
@@ -61,8 +64,9 @@ class _Copy:
     def __init__(self, filesystem: Filesystem, warn: Callable[[str], None]) -> None:
         self._fs, self._warn = filesystem, warn
         self._links: dict[Node, str] = {}
-        self._directories: list[tuple[str, Stat]] = []
+        self._directories: list[tuple[str, Node, Stat]] = []
         self._progress = Progress()
+        self._root = os.geteuid() == 0
         self._complete = True
         self._blocked = ""  # below this source path nothing is copied: its directory could not be made
 
@@ -75,8 +79,11 @@ class _Copy:
                 below = found.path[len(base) :] if found.path.startswith(base) else ""
                 self._one(found, os.path.join(target, below) if below else target)
         # Last, and from the inside out: writing into a directory changes its time, and it may be read-only.
-        for directory, about in reversed(self._directories):
-            self._attributes(directory, about)
+        for directory, own, about in reversed(self._directories):
+            try:
+                self._attributes(directory, own, about)
+            except (FsError, OSError) as error:
+                self._failed(directory, error)
         self._progress.finish()
         return self._complete
 
@@ -107,28 +114,37 @@ class _Copy:
             return
         if status.type == DIRECTORY:
             _directory(target)
-            self._directories.append((target, status))
+            self._directories.append((target, node, status))
             return
-        _unlink(target)
         if status.type == FILE:
             self._file(node, status, path, target)
-        elif status.type == SYMLINK:
-            os.symlink(self._fs.link_target(node), target)
         else:
-            os.mknod(target, status.st_mode, os.makedev(*status.rdev))
-        self._attributes(target, status)
+            _unlink(target)
+            if status.type == SYMLINK:
+                os.symlink(self._fs.link_target(node), target)
+            else:
+                os.mknod(target, status.st_mode, os.makedev(*status.rdev))
+            self._attributes(target, node, status)
         self._progress.files += 1
         if status.nlink > 1:
             self._links[node] = target
 
     def _file(self, node: Node, status: Stat, path: str, target: str) -> None:
-        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fd = os.open(target, _CREATE, 0o600)
+        except FileExistsError:
+            os.unlink(target)
+            fd = os.open(target, _CREATE, 0o600)
+        end = 0
         try:
             for piece in File(self._fs, node, path, status.size).pieces():
                 if piece.data is not None:
                     _write(fd, memoryview(piece.data), piece.offset)
+                    end = piece.offset + piece.length
                 self._progress.advance(path, piece.length)
-            os.ftruncate(fd, status.size)
+            if end != status.size:
+                os.ftruncate(fd, status.size)
+            self._attributes(fd, node, status)
         except BaseException:
             # Half a file that looks whole is worse than none.
             os.unlink(target)
@@ -136,13 +152,19 @@ class _Copy:
         finally:
             os.close(fd)
 
-    def _attributes(self, target: str, status: Stat) -> None:
-        if os.geteuid() == 0:
-            os.chown(target, status.uid, status.gid, follow_symlinks=False)
+    def _attributes(self, target: str | int, node: Node, status: Stat) -> None:
+        """Give ``target`` (a path, or an open file) what is known of its origin."""
+        follow = isinstance(target, int)
+        if self._root:
+            os.chown(target, status.uid, status.gid, follow_symlinks=follow)
+        for name, value in self._fs.xattrs(node).items():
+            # Best effort: the destination may know no such names, or let nobody but root set them.
+            with contextlib.suppress(OSError):
+                os.setxattr(target, name, value, follow_symlinks=follow)
         if status.type != SYMLINK:
             # setuid bits only together with the owner that they are meant for
-            os.chmod(target, status.mode if os.geteuid() == 0 else status.mode & 0o777)
-        os.utime(target, ns=(status.atime, status.mtime), follow_symlinks=False)
+            os.chmod(target, status.mode if self._root else status.mode & 0o777)
+        os.utime(target, ns=(status.atime, status.mtime), follow_symlinks=follow)
 
 
 def _directory(path: str) -> None:

@@ -6,7 +6,8 @@ fs/btrfs/inode.c:btrfs_get_extent, v6.12.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from fsdrivers.btrfs import compression, layout
@@ -15,8 +16,13 @@ from fsdrivers.btrfs.tree import Item, Tree
 from fsdrivers.btrfs.volume import Volume
 from fsdrivers.errors import BadData, Corrupt, Unsupported
 from fsdrivers.filesystem import Piece
+from fsdrivers.readahead import ahead
 
 RUN = 1 << 20  # bytes on disk that are read and verified at a time
+PLAIN = 1 << 20  # bytes that one run of compressed extents may become
+AHEAD = 2 * RUN  # larger ranges are read ahead
+
+_Pieces = Sequence[Piece]
 
 
 class Extent(NamedTuple):
@@ -59,20 +65,27 @@ class Reader:
 
     def pieces(self, tree: Tree, inode: int, start: int, end: int, checksummed: bool) -> Iterator[Piece]:
         """The bytes [start, end), which lie inside of the file, in order and without gaps."""
+        work = self._work(tree, inode, start, end, checksummed)
+        results = ahead(work) if end - start > AHEAD else (job() for job in work)
+        for pieces in results:
+            yield from pieces
+
+    def _work(self, tree: Tree, inode: int, start: int, end: int, checksummed: bool) -> Iterator[Callable[[], _Pieces]]:
+        """What has to be done for [start, end), in order; trees are read here, data when the jobs are called."""
         run: list[Job] = []
         for step in self._steps(tree, inode, start, end):
             if isinstance(step, Job):
                 if run and not _joins(run, step):
-                    yield from self._finish(run, checksummed)
+                    yield self._job(run, checksummed)
                     run = []
                 run.append(step)
                 continue
             if run:
-                yield from self._finish(run, checksummed)
+                yield self._job(run, checksummed)
                 run = []
-            yield step
+            yield partial(_same, (step,))
         if run:
-            yield from self._finish(run, checksummed)
+            yield self._job(run, checksummed)
 
     def _steps(self, tree: Tree, inode: int, start: int, end: int) -> Iterator[Piece | Job]:
         """What there is to do for [start, end): pieces that need no reading, and jobs."""
@@ -175,22 +188,28 @@ class Reader:
         except BadData as error:
             raise Corrupt(self._volume.name, f"inline data of inode {inode} ({error})", extent.start) from error
 
-    def _finish(self, run: list[Job], checksummed: bool) -> Iterator[Piece]:
-        """Read the stretch of disk that ``run`` covers once, and cut the pieces out of it."""
-        if len(run) == 1 and self._last and self._last[:3] == (run[0].address, run[0].stored, run[0].codec):
+    def _job(self, run: list[Job], checksummed: bool) -> Callable[[], _Pieces]:
+        """The work of reading ``run``.  Checksums are looked up now: the trees belong to the caller's thread."""
+        last = self._last
+        if len(run) == 1 and last and last[:3] == (run[0].address, run[0].stored, run[0].codec):
             job = run[0]
-            yield Piece(job.position, job.length, memoryview(self._last[3])[job.skip : job.skip + job.length])
-            return
+            return partial(_same, (Piece(job.position, job.length, memoryview(last[3])[job.skip :][: job.length]),))
+        stored = run[-1].address + run[-1].stored - run[0].address
+        sums = self._sums.lookup(run[0].address, stored) if checksummed else None
+        return partial(self._finish, run, stored, sums)
+
+    def _finish(self, run: list[Job], stored: int, sums: bytes | memoryview | None) -> list[Piece]:
+        """Read the stretch of disk that ``run`` covers once, and cut the pieces out of it."""
         base = run[0].address
-        stored = run[-1].address + run[-1].stored - base
-        sums = self._sums.lookup(base, stored) if checksummed else None
         data = self._volume.read_data(base, stored, sums)
+        pieces = []
         for job in run:
             place = job.address - base
             part = data[place : place + job.stored]
             if job.codec:
                 part = memoryview(self._decompress(job, part))
-            yield Piece(job.position, job.length, part[job.skip : job.skip + job.length])
+            pieces.append(Piece(job.position, job.length, part[job.skip : job.skip + job.length]))
+        return pieces
 
     def _decompress(self, job: Job, data: memoryview) -> bytes:
         """The whole extent of ``job``; raises Corrupt."""
@@ -209,4 +228,10 @@ class Reader:
 def _joins(run: list[Job], job: Job) -> bool:
     """Whether ``job`` goes on right where ``run`` ends on the disk, and the whole stays handy."""
     end = run[-1].address + run[-1].stored
-    return job.address == end and end + job.stored - run[0].address <= RUN
+    if job.address != end or end + job.stored - run[0].address > RUN:
+        return False
+    return not job.codec or sum(one.size for one in run) + job.size <= PLAIN
+
+
+def _same(pieces: _Pieces) -> _Pieces:
+    return pieces

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fsdrivers import parity
 from fsdrivers.btrfs import geometry
 from fsdrivers.btrfs.geometry import Segment, Stripe
+from fsdrivers.btrfs.layout import STRIPE_LEN
 from fsdrivers.errors import ReadError
 from fsdrivers.redundancy import Attempt
 
@@ -20,15 +21,34 @@ if TYPE_CHECKING:
     from fsdrivers.btrfs.volume import Leg
 
 
+class Known:
+    """What has been read and computed of one row, for all of its segments; unverified, so for first attempts only."""
+
+    def __init__(self, segment: Segment | None = None) -> None:
+        self._segment = segment
+        self.columns: dict[int, bytes | memoryview] = {}
+        self.solved: dict[tuple[int, ...], list[bytes]] = {}
+
+    def fits(self, segment: Segment) -> bool:
+        """Whether ``segment`` is the same stretch of the same row."""
+        mine = self._segment
+        return (
+            mine is not None
+            and (mine.chunk.start, mine.row, mine.length) == (segment.chunk.start, segment.row, segment.length)
+            and (mine.start - segment.start) % STRIPE_LEN == 0
+        )
+
+
 class Row:
     """The columns beside one segment, read when first needed.  ``lost`` are those that cannot be had, and the
     segment's own, which is what has to be computed."""
 
-    def __init__(self, segment: Segment, leg: Callable[[Stripe], Leg | None]) -> None:
+    def __init__(self, segment: Segment, leg: Callable[[Stripe], Leg | None], known: Known | None = None) -> None:
         self._segment = segment
+        self._known = known or Known()
         self._places = geometry.row_places(segment)
         self._legs = [leg(segment.chunk.stripes[place.stripe]) for place in self._places]
-        self._columns: dict[int, bytes] = {}
+        self._columns = self._known.columns
         self._width = segment.chunk.data_stripes
         self.lost = {number for number, found in enumerate(self._legs) if found is None} | {segment.column}
 
@@ -59,9 +79,12 @@ class Row:
     def _fetcher(self, needed: tuple[int, ...]) -> Callable[[], bytes]:
         def fetch() -> bytes:
             columns = {number: self._column(number) for number in needed}
-            data = [columns.get(number) for number in range(self._width)]
-            checks = [columns.get(number) for number in range(self._width, len(self._places))]
-            return parity.reconstruct(data, checks)[self._segment.column]
+            solved = self._known.solved.get(needed)
+            if solved is None:
+                data = [columns.get(number) for number in range(self._width)]
+                checks = [columns.get(number) for number in range(self._width, len(self._places))]
+                solved = self._known.solved[needed] = parity.reconstruct(data, checks)
+            return solved[self._segment.column]
 
         return fetch
 
@@ -76,7 +99,7 @@ class Row:
                 leg.failed()
                 self.lost.add(number)
                 raise
-        return self._columns[number]
+        return bytes(self._columns[number])
 
     def _name(self, number: int) -> str:
         leg = self._legs[number]

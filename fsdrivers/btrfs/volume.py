@@ -13,7 +13,7 @@ from fsdrivers.block import BlockDevice
 from fsdrivers.btrfs import checksum, geometry
 from fsdrivers.btrfs.chunks import ChunkMap
 from fsdrivers.btrfs.geometry import Copy, Segment, Stripe
-from fsdrivers.btrfs.rebuild import Row
+from fsdrivers.btrfs.rebuild import Known, Row
 from fsdrivers.btrfs.superblock import Superblock
 from fsdrivers.errors import Corrupt, FsError, MissingDevices, ReadError
 from fsdrivers.redundancy import Attempt, Health
@@ -124,23 +124,31 @@ class Volume:
             return memoryview(bytes(length)), [(0, length)]
         data = memoryview(bytearray(length))
         unread = []
+        known = Known()
         for segment in segments:
             first = segment.start - start
-            if not self._fill(segment, data[first : first + segment.length]):
+            if not known.fits(segment):
+                known = Known(segment)
+            if not self._fill(segment, data[first : first + segment.length], known):
                 unread.append((first, first + segment.length))
         return data, unread
 
-    def _fill(self, segment: Segment, buffer: memoryview) -> bool:
-        """Read ``segment`` into ``buffer`` from the first copy that can be read."""
+    def _fill(self, segment: Segment, buffer: memoryview, known: Known) -> bool:
+        """Read ``segment`` into ``buffer`` from the first copy that can be read; ``known`` is what its row gave."""
+        if segment.column in known.columns and segment.chunk.profile.parity:
+            buffer[:] = known.columns[segment.column]
+            return True
         for leg, copy in self.ranked(segment):
             try:
                 leg.device.read_into(copy.offset, buffer)
             except ReadError:
                 leg.failed()
                 continue
+            if segment.chunk.profile.parity:
+                known.columns[segment.column] = buffer
             return True
         if segment.chunk.profile.parity:
-            for attempt in Row(segment, self.leg).attempts():
+            for attempt in Row(segment, self.leg, known).attempts():
                 try:
                     buffer[:] = attempt.fetch()
                 except ReadError:

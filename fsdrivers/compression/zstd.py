@@ -22,7 +22,10 @@ def decompress(data: bytes | memoryview, size: int) -> bytes:
     """Up to ``size`` bytes of the frame at the start of ``data``; raises BadData."""
     if size <= 0:
         return b""
-    context = _idle.pop() if _idle else _core.ZstdDecompressor(max_window_size=MAX_WINDOW)
+    try:
+        context = _idle.pop()
+    except IndexError:
+        context = _core.ZstdDecompressor(max_window_size=MAX_WINDOW)
     try:
         claimed = _core.frame_content_size(data)
         if claimed == _UNKNOWN or 0 <= claimed <= size:

@@ -123,7 +123,7 @@ class Subject:
             for objectid, kind, _, start, size in place.node.items:
                 if kind == layout.EXTENT_DATA and size == layout.EXTENT.size:
                     fields = layout.EXTENT.unpack_from(place.node.raw, HEADER_SIZE + start)
-                    if fields[6]:
+                    if fields[5] == layout.EXTENT_REGULAR and fields[6]:
                         found.append((fields[6], fields[7], objectid))
         return found
 

@@ -1,7 +1,7 @@
 """Damaged and hostile btrfs ends in an FsError or in data, within bounded time and memory.
 
-FUZZ_SECONDS=600 goes on with further seeds for that long; a seed that fails here fails alone as well:
-``pytest tests/fuzz -k "seed" FUZZ_SEED=raid1:1234`` is spelled FUZZ_SEED in the environment.
+FUZZ_SECONDS=600 in the environment goes on with further seeds for about that long.  A failure names its image and
+seed, and Subject.mutant(seed) makes the same mutant again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from btrfs_mutants import Subject
 pytestmark = pytest.mark.images
 
 MEMORY = 256 << 20  # bytes above what the process has when it starts reading
-BATCH = 250
+BATCH = 400
 SUBJECTS = ("single", "raid0", "raid1", "raid5", "raid6")
 BATCHES = 2  # of each subject
 

@@ -276,8 +276,8 @@ finish tank"""),
 members 2
 {CREATE} -O compression=lz4 tank mirror $D
 zfs create tank/a; mount -t zfs tank/a /mnt/a; fill /mnt/a 20; zfs create tank/b
+dd if=/dev/zero of=/mnt/a/sync conv=fdatasync,fsync bs=1 count=1 status=none  # a frozen pool can start no log
 zpool sync tank; zpool freeze tank
-zfs set sync=always tank/a || true
 text 20000 >/mnt/a/written; mkdir /mnt/a/made; mv /mnt/a/one /mnt/a/made/moved; rm /mnt/a/hundred; ln -s to /mnt/a/pointer
 ln /mnt/a/b511 /mnt/a/made/hard; truncate -s 100 /mnt/a/text128k+1; chmod 600 /mnt/a/b513; chown 1:2 /mnt/a/b513
 mkdir /mnt/a/gone; rmdir /mnt/a/gone; mknod /mnt/a/null c 1 3; setfattr -n user.logged -v yes /mnt/a/b512

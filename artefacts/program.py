@@ -34,6 +34,7 @@ _COMPILED = ("init.__main__",)
 # Modules that Nuitka finds mentioned and that the program never needs: they are shared libraries, large, or absent
 # from a static libpython, and whoever mentions them copes with ImportError.
 _UNWANTED = (
+    "_asyncio",
     "_bz2",
     "_contextvars",
     "_ctypes",
@@ -41,11 +42,15 @@ _UNWANTED = (
     "_hashlib",
     "_json",
     "_lzma",
+    "_multiprocessing",
+    "_opcode",
     "_posixsubprocess",
+    "_queue",
     "_socket",
     "_ssl",
     "_typing",
     "_uuid",
+    "_zoneinfo",
     "mmap",
     "readline",
     "resource",

@@ -50,12 +50,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     """The parser; options that all commands share may stand before or behind the command."""
-    parser = argparse.ArgumentParser("fsdrivers", description=__doc__, parents=[_shared("before")])
+    parser = argparse.ArgumentParser(
+        "fsdrivers", description=__doc__, parents=[_shared("before")], formatter_class=_formatter
+    )
     parser.set_defaults(before=[], behind=[], pool=None, fs=None, no_log=False)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", prog="fsdrivers")
 
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text, parents=[_shared("behind")])
+        sub = commands.add_parser(
+            name, help=text, description=text, parents=[_shared("behind")], formatter_class=_formatter
+        )
         sub.set_defaults(run=run)
         return sub
 
@@ -87,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _shared(place: str) -> argparse.ArgumentParser:
     """The shared options; images from before and behind the command are kept apart, as argparse would drop some."""
-    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS, formatter_class=_formatter)
     shared.add_argument(
         "-a", "--add", dest=place, metavar="IMAGE", action="append", help="a disk image or device (repeatable)"
     )
@@ -95,6 +99,15 @@ def _shared(place: str) -> argparse.ArgumentParser:
     shared.add_argument("--fs", metavar="NAME", help="subvolume (@home, id:257), dataset or snapshot")
     shared.add_argument("--no-log", action="store_true", help="as of the last commit, without what was synced after it")
     return shared
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """argparse's own, told the width: to find it out it would import every codec that Python has."""
+    try:
+        width = os.get_terminal_size().columns
+    except OSError:
+        width = 100
+    return argparse.HelpFormatter(prog, width=width - 2)
 
 
 def _fail(message: str) -> int:
@@ -300,7 +313,7 @@ def _walk(options: argparse.Namespace) -> int:
     show = to_json if options.json else to_text
     status = OK
     for found in walk(filesystem, options.path):
-        fields = record(filesystem, found, options.sha256)
+        fields = record(filesystem, found, options.sha256, xattrs=options.json)
         if "error" in fields:
             status = FAILED
         print(show(fields))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from copy import copy
+from typing import TYPE_CHECKING
 
 from fsdrivers.btrfs import chunks, layout
 from fsdrivers.btrfs.checksum import DataSums
 from fsdrivers.btrfs.extents import Reader
 from fsdrivers.btrfs.filesystem import BtrfsFilesystem
-from fsdrivers.btrfs.log import Log
 from fsdrivers.btrfs.roots import Roots
 from fsdrivers.btrfs.superblock import Superblock
 from fsdrivers.btrfs.tree import Nodes, Pointer, Tree, is_file_tree
 from fsdrivers.btrfs.volume import Leg, Volume
 from fsdrivers.errors import Corrupt, FsError, NotFound, ReadError
 from fsdrivers.redundancy import Health
+
+if TYPE_CHECKING:
+    from fsdrivers.btrfs.log import Log
 
 
 def opened(name: str, superblock: Superblock, legs: dict[bytes, Leg], health: Health) -> Store:
@@ -94,12 +96,16 @@ class Store:
         if not self.superblock.log_root:
             return self
         try:
+            from fsdrivers.btrfs.log import Log  # few filesystems have one
+
             log = Log(self.nodes, self.superblock)
         except FsError as error:
             self.volume.health.note(
                 f"the log cannot be read ({error}): what was synced after the last commit is not shown"
             )
             return self
+        from copy import copy
+
         other = copy(self)
         other._log = log
         other.roots = other._roots()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from binascii import b2a_base64
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -67,8 +68,11 @@ def sorted_entries(filesystem: Filesystem, directory: Node) -> list[DirEntry]:
     return children
 
 
-def record(filesystem: Filesystem, found: Found, sha256: bool) -> dict[str, object]:
-    """The fields of one line of `walk`: see the contract in docs/command-line.md."""
+def record(filesystem: Filesystem, found: Found, sha256: bool, xattrs: bool = False) -> dict[str, object]:
+    """The fields of one line of `walk`: see the contract in docs/command-line.md.
+
+    ``xattrs`` adds the extended attributes, in base64, of objects that have any.
+    """
     status = found.stat
     if status is None:
         return {"path": found.path, "type": "unknown", "error": str(found.error)}
@@ -89,11 +93,17 @@ def record(filesystem: Filesystem, found: Found, sha256: bool) -> dict[str, obje
             fields["sha256"] = digest(File(filesystem, found.node, found.path, status.size))
         elif status.type in ("char", "block"):
             fields["rdev"] = list(status.rdev)
+        if xattrs and (attributes := filesystem.xattrs(found.node)):
+            fields["xattrs"] = {name: _base64(value) for name, value in sorted(attributes.items())}
     except FsError as failure:
         error = failure
     if error is not None:
         fields["error"] = str(error)
     return fields
+
+
+def _base64(data: bytes) -> str:
+    return b2a_base64(data, newline=False).decode()
 
 
 def digest(file: File) -> str:

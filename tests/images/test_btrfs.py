@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Sequence
 
 import btrfs_recipes
 import pytest
 from btrfs_recipes import PROFILES, SINGLES, Layout, Made
 
-from fsdrivers import pools
+from fsdrivers import cli, pools
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.btrfs.layout import SUPER_OFFSETS
 from fsdrivers.btrfs.pool import BtrfsPool
@@ -361,3 +362,13 @@ def test_stale_leg() -> None:
     check(assemble(members[::-1]).open("/"), fresh.records)
     online = [member for member in members if states[member.name] == "online"]
     check(assemble(online).open("/"), fresh.records)
+
+
+def test_walk_shows_attributes_in_base64(capsys: pytest.CaptureFixture[str]) -> None:
+    (layout,) = [item for item in SINGLES if item.name == "single"]
+    (disk,) = made(layout).disks
+    assert cli.main(["-a", str(disk), "--fs", "@", "walk", "--json", "/etc"]) == 0
+    found = {fields["path"]: fields for fields in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert found["/etc/tiny"]["xattrs"] == {"user.test": "AP9B"}
+    assert found["/etc"]["xattrs"] == {"user.directory": "ZA=="}
+    assert "xattrs" not in found["/etc/empty"]

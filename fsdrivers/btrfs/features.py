@@ -22,7 +22,7 @@ class Feature(NamedTuple):
 
 INCOMPAT = {
     0: Feature("mixed_backref", test="every image"),
-    1: Feature("default_subvol", test="default"),
+    1: Feature("default_subvol", test="dup"),
     2: Feature("mixed_groups", test="mixed"),
     3: Feature("compress_lzo", test="raid0"),
     4: Feature("compress_zstd", test="raid1"),
@@ -37,7 +37,7 @@ INCOMPAT = {
     13: Feature("extent_tree_v2", "the trees that say where data and checksums are were split up"),
     14: Feature("raid_stripe_tree", "where the data of a chunk is was moved to a tree of its own"),
     15: Feature("encrypt", "names and data are encrypted by fscrypt"),
-    16: Feature("simple_quota", test="quota"),
+    16: Feature("simple_quota", test="simple-quota"),
     17: Feature("remap_tree", "block groups are relocated through a tree of their own"),
 }
 

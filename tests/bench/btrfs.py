@@ -26,7 +26,7 @@ from artefacts import cache
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
-DISSECT = "dissect.btrfs==1.*"
+DISSECT = ("dissect.btrfs==1.*", "backports.zstd")
 
 
 class Missing(Exception):
@@ -115,10 +115,10 @@ def _dissect_python() -> Path:
 
     def fill(work: Path) -> None:
         subprocess.run([sys.executable, "-m", "venv", str(work / "venv")], check=True)
-        subprocess.run([str(work / "venv/bin/python"), "-m", "pip", "install", "-q", DISSECT], check=True)
+        subprocess.run([str(work / "venv/bin/python"), "-m", "pip", "install", "-q", *DISSECT], check=True)
 
     try:
-        return cache.entry("bench", "dissect", fill) / "venv/bin/python"
+        return cache.entry("bench", f"dissect-{cache.key(DISSECT)}", fill) / "venv/bin/python"
     except subprocess.CalledProcessError as error:
         raise Missing("dissect.btrfs cannot be installed") from error
 

@@ -147,11 +147,14 @@ class Directory:
         return {0: "off", 1: "on", 2: "noauto"}.get(value[0], "on") if value else "on"
 
     def key_format(self) -> str | None:
-        """The format of the key that this dataset is encrypted with; None when it is not encrypted."""
-        if not self.field(CRYPTO_KEY):
+        """The format of the key that this dataset is encrypted with; None when it is not encrypted.
+
+        Source: module/zfs/dsl_crypt.c:dsl_crypto_key_sync_impl: every encrypted dataset has a key object with it.
+        """
+        key = self.field(CRYPTO_KEY)
+        if not key:
             return None
-        found = self.inherited("keyformat")
-        return KEY_FORMATS.get(found[0][0], "unknown") if found and found[0] else "unknown"
+        return KEY_FORMATS.get(Zap(self.mos.dnode(key[0])).number("keyformat") or 0, "unknown")
 
     def field(self, name: str) -> Value | None:
         """An entry of a directory that has become a ZAP with a bonus (dsl_dir.c:dsl_dir_zapify)."""

@@ -18,8 +18,10 @@ from fsdrivers.errors import Corrupt, FsError, Locked, MissingDevices, NotFound,
 from fsdrivers.filesystem import File, Filesystem
 from fsdrivers.walk import record, walk
 from fsdrivers.zfs import blkptr, label
+from fsdrivers.zfs.blkptr import Blkptr, Dva
 from fsdrivers.zfs.layout import DATA_END, DATA_START, LABEL_NVLIST, LABEL_SIZE
 from fsdrivers.zfs.pool import ZfsPool
+from fsdrivers.zfs.store import Store
 from qemu import manifest
 
 pytestmark = pytest.mark.images
@@ -63,6 +65,21 @@ class Dying(BlockDevice):
         if DATA_START <= offset < self.size - DATA_END:
             raise ReadError(self.name, offset, len(buffer), "Input/output error")
         self.parent.read_into(offset, buffer)
+
+
+@pytest.mark.parametrize("name", ["gang", "gangz"])
+def test_there_are_gang_blocks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gang = Store._gang
+    count = 0
+
+    def counted(self: Store, pointer: Blkptr, dva: Dva, structure: str, depth: int) -> bytes:
+        nonlocal count
+        count += 1
+        return gang(self, pointer, dva, structure, depth)
+
+    monkeypatch.setattr(Store, "_gang", counted)
+    check(name, assemble(members(name)))
+    assert count
 
 
 @cache

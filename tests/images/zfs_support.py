@@ -23,7 +23,7 @@ SHOWN = {
     "raidz3": ("raidz3 of six, ashift 12", "any one, two, three"),
     "mixed": ("mirror + raidz1 + special + log + cache", "one of the mirror, one of the raidz1"),
     "sectors": ("raidz1 with ashift 16 + mirror with ashift 13", "one of either"),
-    "removed": ("two of three top-level vdevs removed one after the other", "-"),
+    "removed": ("one of three top-level vdevs removed", "-"),
     "replacing": ("raidz1 while a child is being replaced", "any one"),
     "spare": ("mirror with a hot spare in use", "any one"),
     "draid": ("draid1:2d:6c:1s", "any one"),

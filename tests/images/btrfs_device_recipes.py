@@ -178,7 +178,6 @@ make() { # NAME DISK MKFS MOUNT
     fill /mnt
     # Beyond what one INODE_REF item can hold: extended references.
     for i in $(seq 300); do ln /mnt/large /mnt/dir/below/$(printf '%0200d' $i); done
-    (cd /mnt/dir && mkdir wide && cd wide && seq 1 10000 | xargs touch)
     # The middle of compressed extents, shared.
     seq 1 300000 >/mnt/packed
     sync
@@ -204,6 +203,7 @@ make quota $3 "-d single -m single -n 8192" compress-force=lzo
 btrfs quota enable /mnt
 btrfs -q subvolume create /mnt/sub
 echo limited >/mnt/sub/file
+(mkdir /mnt/dir/wide && cd /mnt/dir/wide && seq 1 10000 | xargs touch)
 btrfs qgroup limit 10M /mnt/sub
 seal quota $3
 make verity $4 "-d single -m single --csum blake2" compress-force=zstd

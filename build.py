@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.what == "program":
             program.build(options.output, static=not options.dynamic)
         elif options.what == "kernel":
-            _install_kernel(_kernel(options, SLIM), options.output, "vmlinuz-slim")
+            _slim_kernel(options)
         elif options.what == "loader":
             _loader(options)
         else:
@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--arch", default="x86_64", choices=["x86_64", "arm64"], help="of the slim kernel (%(default)s)"
     )
+    parser.add_argument("--compare", action="store_true", help="kernel: also measure what slimming buys, for the docs")
     loader = parser.add_argument_group("loader")
     loader.add_argument("--cmdline", default="", metavar="WORDS", help="added to the command line in the EFI file")
     loader.add_argument("--sign", type=Path, nargs=2, metavar=("KEY", "CERT"), help="for Secure Boot; PEM files")
@@ -109,6 +110,24 @@ def _everything(options: argparse.Namespace) -> None:
     carried = kernel if kernel.modules.is_dir() else None
     image, parts = initramfs.build(options.output, made, carried, kernel.release, includes)
     _print_sizes(parts, image, options.output / "vmlinuz")
+
+
+def _slim_kernel(options: argparse.Namespace) -> None:
+    kernel = _kernel(options, SLIM)
+    _install_kernel(kernel, options.output, "vmlinuz-slim")
+    print(f"build:   {short(options.output / 'vmlinuz-slim')}  {kernel.vmlinuz.stat().st_size:,} bytes")
+    if not options.compare:
+        return
+    from artefacts import kernel_compare
+    from qemu import zfs
+    from qemu.measure import measure
+
+    made = program.build(options.output, static=not options.dynamic)
+    image, _ = initramfs.build(options.output / "loader", made, None, kernel.release, [])
+    page = kernel_compare.compare(options.suite, image, zfs.modules(options.suite).modules, measure)
+    target = PROJECT / "docs" / "kernel-slimming.md"
+    target.write_text(page)
+    print(page)
 
 
 def _loader(options: argparse.Namespace) -> None:

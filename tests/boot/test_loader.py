@@ -20,6 +20,7 @@ from qemu.workshop import Made
 pytestmark = pytest.mark.boot
 
 OVMF = Path("/usr/share/OVMF")
+OWNER = "6ac1d0c5-3f0c-4f8e-9f43-5b1c9b2d7f66"
 LOGS = run.BUILD / "boot-logs"
 BOOT_SECONDS = 400
 # What OVMF's build for Secure Boot insists on: its variables are out of the guest's reach.
@@ -61,7 +62,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     subject = ["-subj", "/CN=The owner of this machine/", "-keyout", made.key, "-out", made.certificate]
     subprocess.run([*request, *subject], check=True, capture_output=True)
     enroll = [Path(sys.executable).with_name("virt-fw-vars"), "--input", OVMF / "OVMF_VARS_4M.fd"]
-    enroll += ["--output", made.variables, "--enroll-cert", made.certificate, "--no-microsoft", "--sb"]
+    enroll += ["--output", made.variables, "--sb"]
+    for option in ("--set-pk", "--add-kek", "--add-db"):
+        enroll += [option, OWNER, made.certificate]
     subprocess.run(enroll, check=True, capture_output=True)
     return made
 

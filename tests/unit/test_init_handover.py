@@ -181,6 +181,7 @@ def test_no_initrd(monkeypatch: pytest.MonkeyPatch) -> None:
         (errno.ENOSYS, "CONFIG_KEXEC_FILE"),
         (errno.EPERM, "lockdown"),
         (errno.EKEYREJECTED, "sign it"),
+        (errno.ENOKEY, "enrol it"),
         (errno.ENOEXEC, "bzImage"),
         (errno.ENOMEM, "memory"),
         (errno.EADDRNOTAVAIL, "memory"),
@@ -193,9 +194,7 @@ def test_each_refusal_names_call_object_errno_and_what_to_do(
     with pytest.raises(Refused) as caught:
         handover.stage(entry(), config.BootConfig(handover="auto"), print)
     text = str(caught.value)
-    assert text.startswith(
-        f"kexec_file_load of /boot/vmlinuz-6.1.0-9: {errno.errorcode[code]}: {os.strerror(code)}; "
-    )
+    assert text.startswith(f"kexec_file_load of /boot/vmlinuz-6.1.0-9: {errno.errorcode[code]}: {os.strerror(code)}; ")
     assert advice in text
 
 

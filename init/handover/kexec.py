@@ -27,8 +27,8 @@ _ADVICE = {
     errno.ENOSYS: "the running kernel has no kexec: it needs CONFIG_KEXEC_FILE=y",
     errno.EPERM: "kexec is disabled: kernel lockdown (Secure Boot) or kernel.kexec_load_disabled=1; "
     "turn Secure Boot off, or boot with lockdown=none",
-    errno.ENOKEY: "the kernel is signed with a key that is not trusted here: enrol it in the firmware's db, or sign the "
-    "kernel with one that is",
+    errno.ENOKEY: "the kernel is signed with a key that is not trusted here: enrol it in the firmware's db, or sign "
+    "the kernel with one that is",
     errno.EKEYREJECTED: "the kernel's signature is not trusted: sign it with an enrolled key, or turn Secure Boot off",
     errno.ENODATA: "the kernel is not signed and this machine insists on it: sign it, or turn Secure Boot off",
     errno.EBADMSG: "the kernel's signature is damaged: reinstall the kernel package",

@@ -56,11 +56,6 @@ def _get_code_position(code, instruction_index):
     return None, None, None, None
 """
 
-# construct imports its debugging aids, and with them pdb and what that needs, whether somebody uses them or not.
-_CONSTRUCT_DEBUG = """
-Probe = Debugger = None
-"""
-
 # BuiltinImporter refuses names with dots before Python 3.12.
 _DOTTED_BUILTINS = """
 import sys, _imp
@@ -76,7 +71,7 @@ sys.meta_path.insert(0, DottedBuiltins)
 """
 
 
-_REPLACED = {"inspect": _INSPECT, "construct.debug": _CONSTRUCT_DEBUG}
+_REPLACED = {"inspect": _INSPECT}
 
 
 class BootProgramPlugin(NuitkaPluginBase):  # type: ignore[misc]

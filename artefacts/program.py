@@ -24,7 +24,7 @@ PROJECT = native.PROJECT
 _SOURCES = ("init", "fsdrivers")
 
 # The packages that go into the program; nothing else that happens to be installed does.
-_PACKAGES = ("init", "fsdrivers", "construct")
+_PACKAGES = _SOURCES
 
 # The modules that Nuitka turns into C; the others travel as bytecode, frozen into the same file.  Measured on walking
 # and hashing a Debian root of 7000 objects on btrfs RAID1: drivers in C 2.2 s, in bytecode 2.1 s; the C compiler takes
@@ -197,7 +197,6 @@ def _identity(static: bool) -> str:
     for path in sorted([*files, *Path(__file__).parent.glob("*.py")]):
         digest.update(f"{path.relative_to(PROJECT)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     versions = {
-        name: importlib.metadata.version(name)
-        for name in ("nuitka", "cython", "construct", "zstandard", "crc32c", "xxhash")
+        name: importlib.metadata.version(name) for name in ("nuitka", "cython", "zstandard", "crc32c", "xxhash")
     }
     return cache.key(digest.hexdigest(), versions, sys.version, platform.libc_ver(), native.compiler_version(), static)

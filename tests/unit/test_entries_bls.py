@@ -56,7 +56,8 @@ def test_variables_come_from_the_environment_block() -> None:
 @pytest.mark.parametrize(
     ("name", "wanted"),
     [("a+3-0", ("a", 3, 0)), ("a+0-3", ("a", 0, 3)), ("a+5", ("a", 5, 0)), ("a", ("a", None, 0)),
-     ("+3", ("+3", None, 0)), ("6.12+deb13", ("6.12+deb13", None, 0)), ("6.12+deb13+2-1", ("6.12+deb13", 2, 1)), ("a+", ("a+", None, 0))],
+     ("+3", ("+3", None, 0)), ("6.12+deb13", ("6.12+deb13", None, 0)),
+     ("6.12+deb13+2-1", ("6.12+deb13", 2, 1)), ("a+", ("a+", None, 0))],
 )  # fmt: skip
 def test_counters(name: str, wanted: tuple[str, int | None, int]) -> None:
     assert bls.counter(name) == wanted
@@ -81,7 +82,8 @@ def test_order() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [("title x", "no kernel"), ("linux /gone", "/gone"), ("linux /k\ninitrd /gone", "/gone"),
-     ("linux /loader", "/loader"), ("linux /k\narchitecture aa64", "aa64"), ("efi /shell.efi", "shell"), ("", "no kernel"),
+     ("linux /loader", "/loader"), ("linux /k\narchitecture aa64", "aa64"), ("efi /shell.efi", "shell"),
+     ("", "no kernel"),
      ("linux /../../etc/shadow", "shadow"),
      ("linux /k\noptions " + "x" * 65537, "too"), ("linux /k\n" + "initrd /i\n" * 65, "65")],
 )  # fmt: skip

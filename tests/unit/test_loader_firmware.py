@@ -12,7 +12,7 @@ from memoryfs import MemoryFilesystem
 
 from fsdrivers.filesystem import File
 from fsdrivers.partitions import Partition
-from init import bootvars, efivars, esp, pe
+from init import bootvars, efivars, esp
 from init.bootvars import BootMenu
 from init.efivars import Variables
 from init.handover import Refused, firmware

@@ -34,7 +34,7 @@ SHOWN = {
     "version28": ("pool version 28 with file systems of version 1, 3, 4, 5 on raidz1", "any one"),
     "plain5000": ("feature flags, none enabled", "-"),
     "datasets": ("datasets, volumes, snapshots, clones, a promoted clone, properties, bootfs", "-"),
-    "names": ("case-insensitive, mixed and normalised file systems; a directory of 4000 names", "-"),
+    "names": ("case-insensitive, mixed and normalised file systems; a directory of 1500 names", "-"),
     "xattrs": ("extended attributes in SA, in spill blocks and in directories; access lists", "-"),
     "encrypted": ("encrypted datasets beside a plain one: refused with the format of their key", "-"),
     "log": ("a crash: the intent log with creates, writes, renames, removes, truncates, attributes", "any one"),

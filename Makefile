@@ -8,13 +8,14 @@ PYTEST := $(PYTHON) -m pytest
 SUITE ?= bookworm
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help run test qemu-test unit-test lint bench image setup clean
+.PHONY: help run test qemu-test firmware-test unit-test lint bench image setup clean
 
 help:
 	@echo "make run        build the boot image, make a Debian on three btrfs disks, boot it in QEMU"
 	@echo "make test       lint, unit tests, images made by the real tools, boots in QEMU"
 	@echo "make unit-test  only the tests that need no QEMU"
 	@echo "make qemu-test  only the boots"
+	@echo "make firmware-test  the EFI file: disk, ISO, Secure Boot, Path C (not part of make test)"
 	@echo "make lint       ruff and mypy --strict"
 	@echo "make bench      measure against the budgets"
 	@echo "make image      build/vmlinuz and build/initramfs.cpio.zst"
@@ -27,13 +28,17 @@ run: setup
 	@$(PYTHON) -m qemu run --suite $(SUITE) $(if $(KERNEL),--kernel $(KERNEL)) $(ARGS)
 
 test: setup lint
-	$(PYTEST) tests $(ARGS)
+	$(PYTEST) -m "not firmware" tests $(ARGS)
 
 qemu-test: setup
-	$(PYTEST) tests/boot $(ARGS)
+	$(PYTEST) -m boot tests/boot $(ARGS)
+
+# Builds the slim kernel and boots it through OVMF eight times and more: too long for every `make test`.
+firmware-test: setup
+	$(PYTEST) -m firmware tests/boot $(ARGS)
 
 unit-test: setup
-	$(PYTEST) -m "not boot and not images" tests $(ARGS)
+	$(PYTEST) -m "not boot and not images and not firmware" tests $(ARGS)
 
 lint: setup
 	$(PYTHON) -m ruff check .

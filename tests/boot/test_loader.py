@@ -17,7 +17,7 @@ from qemu import images, run
 from qemu.machine import Disk, Firmware, Machine, MachineError
 from qemu.workshop import Made
 
-pytestmark = pytest.mark.boot
+pytestmark = pytest.mark.firmware
 
 OVMF = Path("/usr/share/OVMF")
 OWNER = "6ac1d0c5-3f0c-4f8e-9f43-5b1c9b2d7f66"

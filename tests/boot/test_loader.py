@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from artefacts import debian as packages
 from qemu import images, run
 from qemu.machine import Disk, Firmware, Machine, MachineError
 from qemu.workshop import Made
@@ -61,12 +62,18 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     request = ["openssl", "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650"]
     subject = ["-subj", "/CN=The owner of this machine/", "-keyout", made.key, "-out", made.certificate]
     subprocess.run([*request, *subject], check=True, capture_output=True)
-    enroll = [Path(sys.executable).with_name("virt-fw-vars"), "--input", OVMF / "OVMF_VARS_4M.fd"]
-    enroll += ["--output", made.variables, "--sb"]
-    for option in ("--set-pk", "--add-kek", "--add-db"):
-        enroll += [option, OWNER, made.certificate]
-    subprocess.run(enroll, check=True, capture_output=True)
+    enroll(made.certificate, made.variables)
     return made
+
+
+def enroll(certificate: Path, target: Path, also: Path | None = None) -> None:
+    """Write a variable store of OVMF in which the owner's key is all there is, and ``also`` may sign programs."""
+    command = [Path(sys.executable).with_name("virt-fw-vars"), "--input", OVMF / "OVMF_VARS_4M.fd"]
+    for option in ("--set-pk", "--add-kek", "--add-db"):
+        command += [option, OWNER, certificate]
+    if also:
+        command += ["--add-db", OWNER, also]
+    subprocess.run([*command, "--output", target, "--sb"], check=True, capture_output=True)
 
 
 @pytest.fixture
@@ -157,6 +164,27 @@ def test_secure_boot_takes_what_the_owner_signed(
         guest.expect(r"poolboot: Secure Boot is on", 180)
         guest.expect(r"poolboot: booting .* kernel=/boot/vmlinuz-", 60)
         guest.expect(r"poolboot: handover by kexec is not possible: kexec_file_load of /boot/vmlinuz-", 60)
+
+
+def test_secure_boot_boots_debian_when_its_signer_is_enrolled(
+    firmware: Firmwares, loader: Loader, keys: Keys, debian: Made, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """The owner trusts Debian's kernels, too: the whole way with every signature checked, ending locked down."""
+    kernel = tmp_path / "vmlinuz"
+    shutil.copyfile(packages.kernel(request.config.getoption("--suite")).vmlinuz, kernel)
+    signature, signer = tmp_path / "signature", tmp_path / "signer.pem"
+    subprocess.run(["sbattach", "--detach", signature, kernel], check=True, capture_output=True)
+    certificates = ["openssl", "pkcs7", "-inform", "DER", "-in", signature, "-print_certs", "-out", signer]
+    subprocess.run(certificates, check=True)
+    trusting = tmp_path / "vars.fd"
+    enroll(keys.certificate, trusting, also=signer)
+    signed = build(tmp_path, "--sign", keys.key, keys.certificate)
+    with firmware([signed.image, *debian.disks], trusting) as guest:
+        guest.expect(r"poolboot: Secure Boot is on", 180)
+        guest.expect(r"poolboot: jumping after ", 60)
+        guest.expect(images.MARKER, BOOT_SECONDS)
+        log_in(guest)
+        assert "[integrity]" in run_in(guest, "cat /sys/kernel/security/lockdown")
 
 
 def test_secure_boot_refuses_an_unsigned_and_a_tampered_file(

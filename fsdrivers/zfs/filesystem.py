@@ -113,7 +113,9 @@ class ZfsFilesystem(filesystem.Filesystem):
                 size = self.attributes(target).size
                 if size > MAX_XATTR:
                     raise Corrupt(self.label, f"{self.root_name}: size of extended attribute {entry.name}", 0, got=size)
-                found[entry.name] = self._objset.dnode(target).whole(size)
+                found[entry.name] = b"".join(
+                    bytes(piece.length) if piece.data is None else piece.data for piece in self.pieces(target, 0, size)
+                )
         if own.dxattr:
             try:
                 packed = nvlist.parse(own.dxattr)

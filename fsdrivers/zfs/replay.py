@@ -136,6 +136,7 @@ class LoggedFilesystem(ZfsFilesystem):
             self._link(directory, _string(body, 16), target)
             own = self.attributes(target)
             self._own[target] = own._replace(links=own.links + 1)
+            self._touch(directory, 1, 0)
         elif kind in (zil.RENAME, zil.RENAME_EXCHANGE, zil.RENAME_WHITEOUT):
             self._rename(record)
         elif kind in (zil.WRITE, zil.WRITE2):

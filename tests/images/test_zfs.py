@@ -202,6 +202,28 @@ def test_in_the_middle_of_a_repair(name: str) -> None:
         check(name, pool)
 
 
+@pytest.mark.parametrize("missing", [(), (0,), (1,)])
+def test_the_intent_log_of_a_crash(missing: tuple[int, ...]) -> None:
+    pool = assemble(members("log", missing))
+    filesystem = pool.open("tank/a")
+    directory, _ = unpacked("log")
+    wanted = manifest.read(directory / "manifests", "tank+a")
+    # A replay sets these times to its own: only what the log itself says of times is known.
+    found = {item.path: {**record(filesystem, item, sha256=True), "mtime": 0} for item in walk(filesystem)}
+    assert found == {path: {**entry.fields(), "mtime": 0} for path, entry in wanted.items()}
+    assert filesystem.xattrs(filesystem.resolve("/b512")) == {"user.logged": b"yes"}
+    assert any("replayed" in line for line in pool.health.report())
+
+
+def test_without_the_intent_log() -> None:
+    pool = assemble(members("log"))
+    pool.use_log = False
+    filesystem = pool.open("tank/a")
+    assert filesystem.exists("/hundred")
+    assert not filesystem.exists("/written")
+    assert pool.health.report() == []
+
+
 def test_default_root_and_properties() -> None:
     pool = assemble(members("datasets"))
     roots = {root.name: root for root in pool.roots()}

@@ -68,6 +68,7 @@ class Pool(NamedTuple):
 
     script: str
     suite: str = "bookworm"
+    disks: int = 0  # that the script needs besides files
 
 
 POOLS = {
@@ -99,14 +100,18 @@ finish tank"""),
 param zfs_max_recordsize 16777216
 members 1 128M
 {CREATE} -O compression=lz4 tank $D
-for size in 512 1K 4K 32K 128K 1M 16M; do
+text 1500000 >/root/text
+for size in 512 4K 32K 1M 16M; do
     zfs create -o recordsize=$size tank/$size; mount -t zfs tank/$size /mnt/a
-    text 700000 >/mnt/a/text; text 700 >/mnt/a/small; printf end | dd of=/mnt/a/sparse bs=1 seek=3000000000 status=none
-    umount /mnt/a
+    head -c 200000 /root/text >/mnt/a/text; head -c 700 /root/text >/mnt/a/small
+    printf end >/mnt/a/sparse; truncate -s 300000000 /mnt/a/sparse; printf end >>/mnt/a/sparse; umount /mnt/a
 done
+zfs create -o recordsize=16M tank/large; mount -t zfs tank/large /mnt/a
+for number in {{1..14}}; do cat /root/text; done >/mnt/a/large; umount /mnt/a
 for size in auto 1k 2k 16k; do
-    zfs create -o dnodesize=$size -o xattr=sa tank/dn$size; mount -t zfs tank/dn$size /mnt/a; fill /mnt/a 1
-    setfattr -n user.large -v "$(printf 'v%.0s' $(seq 1500))" /mnt/a/one; umount /mnt/a
+    zfs create -o dnodesize=$size -o xattr=sa tank/dn$size; mount -t zfs tank/dn$size /mnt/a
+    for name in {{1..20}}; do echo $name >/mnt/a/$name; done; ln -s "$(printf 'd/%.0s' {{1..400}})" /mnt/a/link
+    setfattr -n user.large -v "$(printf 'v%.0s' {{1..1500}})" /mnt/a/1; umount /mnt/a
 done
 finish tank"""),
     "mirror": Pool(rf"""
@@ -153,15 +158,16 @@ param zfs_scan_suspend_progress 1
 zpool replace tank $D0 $D3
 text 50000 >/mnt/a/during; umount /mnt/a
 finish tank"""),
+    # On partitions: zpool does not take a file for the spare that it is.
     "spare": Pool(rf"""
-members 4
+zpart; D0=${{DISK[0]}}; D1=${{DISK[1]}}; D2=${{DISK[2]}}; D3=${{DISK[3]}}
 {CREATE} tank mirror $D0 $D1 spare $D2 $D3
 mount -t zfs tank /mnt/a; fill /mnt/a
-zpool offline -f tank $D0 || zpool offline tank $D0
-zpool replace -f tank $D0 $D2
-zpool wait -t resilver tank || true
+zpool offline -f tank $D0
+zpool replace tank $D0 $D2
 text 50000 >/mnt/a/during; umount /mnt/a
-finish tank"""),
+finish tank
+for number in {{0..3}}; do dd if=${{DISK[$number]}} of=d$number.img bs=1M conv=sparse status=none; done""", disks=4),
     "version28": Pool(rf"""
 members 3
 {CREATE} -o version=28 tank raidz1 $D
@@ -297,14 +303,15 @@ def make(names: Sequence[str]) -> list[Path]:
     for name in names:
         # Each in a shell of its own: what it has set and how it ends is its own affair.
         script += f"cat >/root/pool.sh <<'END OF POOL'\n{POOLS[name].script}\nEND OF POOL\n"
-        script += f"echo 'making {name}'; bash -euo pipefail -c '. /root/prelude; . /root/library.sh; . /root/pool.sh;"
+        script += f"echo 'making {name}'; bash -euo pipefail -c '. /settings; . /root/prelude; . /root/library.sh; . /root/pool.sh;"
         script += (
             f" send {name}' || {{ echo 'pool {name} failed'; zpool destroy -f tank || true; umount /mnt/a || true;"
         )
         script += " rm -rf /out/pool /out/manifests; }\n"
     suite = POOLS[names[0]].suite
+    disks = (96 * workshop.MIB,) * max(POOLS[name].disks for name in names)
     prelude = "declare -f >/root/prelude\n"
-    made = workshop.make(zfs.recipe(f"pools-{names[0]}", prelude + script, (), suite=suite, timeout=3000))
+    made = workshop.make(zfs.recipe(f"pools-{names[0]}", prelude + script, disks, suite=suite, timeout=3000))
     ARCHIVES.mkdir(exist_ok=True)
     archives = []
     for name in names:

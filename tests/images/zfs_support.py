@@ -16,7 +16,7 @@ SHOWN = {
     "single": ("one file, ashift 9; snapshots; all four labels lost in turn", "labels"),
     "codecs": ("every compression: off, lzjb, gzip-1/6/9, zle, lz4, zstd, zstd-19, zstd-fast-10, on", "-"),
     "checksums": ("every checksum of OpenZFS 2.1: off, fletcher2/4, sha256, sha512, skein, edonr", "-"),
-    "records": ("record sizes 512 to 16M; dnodes of 512 bytes to 16 KiB", "-"),
+    "records": ("records of 512 bytes to 16 MiB; dnodes of 512 bytes to 16 KiB", "-"),
     "mirror": ("mirror of three, ashift 12", "any one, any two"),
     "raidz1": ("raidz1 of three, ashift 12, on both sides of the column swap", "any one"),
     "raidz2": ("raidz2 of five, ashift 9", "any one, any two"),

@@ -1,0 +1,106 @@
+"""Small systems on every layout that has to boot: Debian's kernel, and an initrd whose init says how it was started.
+
+A whole Debian would prove nothing more about reading its kernel, and takes minutes a layout to unpack under emulation.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from artefacts import cache, cpio, debian
+from qemu import guest, workshop
+from qemu.workshop import MIB, Made, Recipe
+
+MARKER = "POOLBOOT-TEST-MARKER: the initrd runs"
+
+# name -> where its disks stand in Made.disks
+BTRFS = {"raid5": (0, 3), "raid6": (3, 7), "raid10": (7, 11), "snapshot": (11, 12), "log": (13, 14)}
+
+_INIT = f"""#!/bin/busybox sh
+/bin/busybox mkdir -p /proc
+/bin/busybox mount -t proc proc /proc
+read -r line </proc/cmdline
+echo
+echo "{MARKER}"
+echo "booted with: $line"
+/bin/busybox poweroff -f
+"""
+
+
+def initrd(suite: str = "bookworm") -> Path:
+    """An initrd that prints MARKER and its command line and powers off.  Raises artefacts.steps.BuildError."""
+    busybox = debian.packages(suite, ["busybox-static"])
+
+    def make(work: Path) -> None:
+        archive = guest.root()
+        archive.file("usr/bin/busybox", (busybox / "bin/busybox").read_bytes(), 0o755)
+        archive.file("init", _INIT.encode(), 0o755)
+        (work / "initrd").write_bytes(cpio.compress(archive.pack()))
+
+    return cache.entry("roots", f"tiny-{suite}-{cache.key(_INIT, busybox.parent.name)}", make) / "initrd"
+
+
+def btrfs(suite: str = "bookworm") -> Made:
+    """The layouts of BTRFS, made by the kernel's own driver.  "log" is a copy of a mounted disk: its newest kernel is
+    in the log alone.  Raises workshop.RecipeError or artefacts.steps.BuildError."""
+    kernel = debian.kernel(suite)
+    return workshop.make(
+        Recipe(
+            f"btrfs-layouts-{suite}",
+            _SCRIPT,
+            disks=(320 * MIB,) * 14,
+            suite=suite,
+            inputs=(kernel.vmlinuz, initrd(suite)),
+            timeout=900,
+        )
+    )
+
+
+_SCRIPT = r"""
+kernel=$(echo /in/vmlinuz*)
+system() (
+    cd "$1"
+    mkdir -p boot etc sbin usr/lib
+    cp $kernel boot/$2
+    cp /in/initrd boot/$3
+    printf 'NAME="Layout"\nPRETTY_NAME="Layout %s"\nID=layout\n' $4 >etc/os-release
+    printf '#!/bin/sh\n' >sbin/init
+    chmod 755 sbin/init
+)
+plain() {
+    local name=$1; shift
+    mkfs.btrfs -q -f -L $name -d $name -m $name "$@"
+    mount $1 /mnt
+    system /mnt vmlinuz-6.1.0-1-test initrd.img-6.1.0-1-test $name
+    umount /mnt
+}
+plain raid5 ${DISK[@]:0:3}
+plain raid6 ${DISK[@]:3:4}
+plain raid10 ${DISK[@]:7:4}
+
+mkfs.btrfs -q -f -L snapshot ${DISK[11]}
+mount ${DISK[11]} /mnt
+btrfs -q subvolume create /mnt/@
+mkdir /mnt/@/.snapshots
+mkdir -p /mnt/@/.snapshots/1
+btrfs -q subvolume create /mnt/@/.snapshots/1/snapshot
+system /mnt/@/.snapshots/1/snapshot vmlinuz-6.4.0-1-default initrd-6.4.0-1-default snapshot
+btrfs subvolume set-default /mnt/@/.snapshots/1/snapshot
+umount /mnt
+
+mkfs.btrfs -q -f -L log ${DISK[12]}
+mount -o commit=9999,noatime ${DISK[12]} /mnt
+system /mnt vmlinuz-6.1.0-1-test initrd.img-6.1.0-1-test log
+mv /mnt/boot /root/boot
+sync
+btrfs filesystem sync /mnt
+mkdir /mnt/boot
+cp /root/boot/initrd.img-6.1.0-1-test /mnt/boot/initrd.img-6.1.0-2-logged
+cp /root/boot/vmlinuz-6.1.0-1-test /mnt/boot/vmlinuz-6.1.0-2-logged
+sync /mnt/boot/initrd.img-6.1.0-2-logged
+sync /mnt/boot/vmlinuz-6.1.0-2-logged
+blockdev --flushbufs ${DISK[12]} ${DISK[13]}
+dd if=${DISK[12]} of=${DISK[13]} bs=1M iflag=direct oflag=direct conv=sparse status=none
+umount /mnt
+btrfs inspect-internal dump-super ${DISK[13]} | grep -E '^log_root[[:space:]]+[1-9]'
+"""

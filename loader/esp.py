@@ -16,6 +16,9 @@ ALIGN = MIB
 SIZE = 64 * MIB
 """Of the file system, unless more is asked for: FAT32 begins at 33 MiB."""
 
+FAT32 = 33 * MIB
+"""Below this it would have fewer clusters than FAT32 allows."""
+
 LABEL = "POOLBOOT"
 """Of the file system."""
 NAME = "poolboot"
@@ -27,7 +30,9 @@ _HINT = "apt install mtools fdisk"
 
 
 def filesystem(files: Mapping[str, Path], target: Path, log: Path, size: int = SIZE, offset: int = 0) -> None:
-    """Make a FAT32 file system of ``size`` bytes at ``offset`` in the image ``target``, holding ``files``.
+    """Make a FAT file system of ``size`` bytes at ``offset`` in the image ``target``, holding ``files``.
+
+    It is FAT32 from 33 MiB on, FAT16 below.
 
     The keys are paths on it ("EFI/BOOT/BOOTX64.EFI").  Raises BuildError, when they do not fit too.
     """
@@ -38,7 +43,7 @@ def filesystem(files: Mapping[str, Path], target: Path, log: Path, size: int = S
     serial = identity(files, "serial").hex[:8]
     environment = {"MTOOLS_SKIP_CHECK": "1", "SOURCE_DATE_EPOCH": str(EPOCH), "MTOOLSRC": os.devnull, "TZ": "UTC"}
     geometry = ["-T", str(size // 512), "-h", "64", "-s", "32"]
-    format_it = ["mformat", "-i", image, "-F", *geometry, "-v", LABEL, "-N", serial, "::"]
+    format_it = ["mformat", "-i", image, *(["-F"] if size >= FAT32 else []), *geometry, "-v", LABEL, "-N", serial, "::"]
     run(format_it, log=log, hint=_HINT, env=environment)
     made: set[str] = set()
     for path, source in sorted(files.items()):

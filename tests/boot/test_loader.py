@@ -121,7 +121,7 @@ def test_the_sizes_are_within_budget(loader: Loader) -> None:
 
 
 def test_the_firmware_boots_debian_from_one_file(firmware: Firmwares, loader: Loader, debian: Made) -> None:
-    """No -kernel, no knobs, 384 MiB: firmware, loader.img, our PID 1, kexec, Debian's login; what bootctl reads is there."""
+    """No -kernel, no knobs, 384 MiB: firmware, loader.img, our PID 1, kexec, Debian's login, bootctl's variables."""
     with firmware([loader.image, *debian.disks], memory=384) as guest:
         guest.expect(r"poolboot: pool btrfs debian \S+ members 3/3", 120)
         guest.expect(r"poolboot: entry 1 .*Debian GNU/Linux", 60)

@@ -12,11 +12,9 @@ How it is done is in the package ``artefacts``; this file is the command line.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import sys
 import time
 from pathlib import Path
-from typing import TextIO
 
 from artefacts import debian, initramfs, native, program
 from artefacts.steps import BuildError, replace, short, step
@@ -30,7 +28,6 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     start = time.monotonic()
     try:
-        lock = _lock(options.output)
         if options.what == "native":
             _native(options)
         elif options.what == "program":
@@ -49,7 +46,6 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"build: error: {error}", file=sys.stderr)
         return 1
-    lock.close()
     print(f"build: finished in {time.monotonic() - start:.1f} s")
     return 0
 
@@ -88,18 +84,6 @@ def _parser() -> argparse.ArgumentParser:
     loader.add_argument("--conf", type=Path, metavar="PATH", help="put this poolboot.conf beside the EFI file")
     loader.add_argument("--esp-size", type=int, default=64, metavar="MIB", help="of loader.img (%(default)s)")
     return parser
-
-
-def _lock(output: Path) -> TextIO:
-    """Keep a second build out of the same directory; the lock goes with the file or the process."""
-    output.mkdir(parents=True, exist_ok=True)
-    lock = (output / ".lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print(f"build: waiting for another build in {short(output)}", flush=True)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    return lock
 
 
 def _everything(options: argparse.Namespace) -> None:

@@ -12,7 +12,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -29,6 +30,20 @@ def key(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@contextmanager
+def alone(lock: Path, waiting: str = "") -> Iterator[None]:
+    """Hold a lock file; the lock goes with the process.  ``waiting`` is printed when somebody else has it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                print(waiting, flush=True)
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
 def entry(kind: str, name: str, make: Callable[[Path], None]) -> Path:
     """The directory ``kind/name`` of the cache; ``make(directory)`` fills it when it is not there yet."""
     shelf = root() / kind
@@ -36,8 +51,7 @@ def entry(kind: str, name: str, make: Callable[[Path], None]) -> Path:
     final = shelf / name
     if final.is_dir():
         return final
-    with (shelf / f".{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(shelf / f".{name}.lock"):
         if final.is_dir():
             return final
         work = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=shelf))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import zstandard
 
-from artefacts import cpio, elf, kmod
+from artefacts import cache, cpio, elf, kmod
 from artefacts.debian import Kernel
 from artefacts.program import Program
 from artefacts.steps import BuildError, replace, step, warn
@@ -65,7 +65,7 @@ def build(
         parts.append(_file(archive, include))
     packed = archive.pack()
     target = output / "initramfs.cpio.zst"
-    with step(f"packing {len(packed) / 1e6:.1f} MB into {target.name}"):
+    with cache.alone(output / ".initramfs.lock"), step(f"packing {len(packed) / 1e6:.1f} MB into {target.name}"):
         _compress(packed, target)
     if target.stat().st_size > BUDGET:
         _warn_over_budget(without_modules, target.stat().st_size)

@@ -74,6 +74,11 @@ def build(output: Path, *, static: bool = True) -> Program:
     Does nothing when the sources and tools are those of the last build.  Raises BuildError.
     """
     _check_interpreter(static)
+    with cache.alone(output / ".program.lock", f"build: waiting for another build in {short(output)}"):
+        return _build(output, static)
+
+
+def _build(output: Path, static: bool) -> Program:
     log = output / "logs" / "program.log"
     key = output / ("init.key" if static else "init-dynamic.key")
     identity = _identity(static)

@@ -104,7 +104,7 @@ text 1500000 >/root/text
 for size in 512 4K 32K 1M 16M; do
     zfs create -o recordsize=$size tank/$size; mount -t zfs tank/$size /mnt/a
     head -c 200000 /root/text >/mnt/a/text; head -c 700 /root/text >/mnt/a/small
-    printf end >/mnt/a/sparse; truncate -s 300000000 /mnt/a/sparse; printf end >>/mnt/a/sparse; umount /mnt/a
+    printf end >/mnt/a/sparse; truncate -s 20000000 /mnt/a/sparse; printf end >>/mnt/a/sparse; umount /mnt/a
 done
 zfs create -o recordsize=16M tank/large; mount -t zfs tank/large /mnt/a
 for number in {{1..14}}; do cat /root/text; done >/mnt/a/large; umount /mnt/a

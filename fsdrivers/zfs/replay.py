@@ -103,6 +103,8 @@ class LoggedFilesystem(ZfsFilesystem):
                 data = source if isinstance(source, bytes) else self._objset.store.read(
                     cast(Blkptr, source), f"{self.root_name}: intent log"
                 )  # fmt: skip
+                if len(data) < part.skip + span:
+                    raise Corrupt(self.label, f"{self.root_name}: length of logged data", part.start, span, len(data))
                 for at in range(0, span, 4 * CHUNK):
                     chunk = data[part.skip + at : part.skip + min(span, at + 4 * CHUNK)]
                     yield Piece(part.start + at, len(chunk), chunk)
@@ -162,6 +164,7 @@ class LoggedFilesystem(ZfsFilesystem):
         directory, target, mode, uid, gid, generation, seconds, nanoseconds, rdev = _words(body, order, 9)
         target &= layout.DIRENT_OBJECT
         when = seconds * _SECOND + nanoseconds
+        mode &= 0xFFFF
         is_directory = stat.S_ISDIR(mode)
         self._made.add(target)
         self._names[target] = {}
@@ -318,7 +321,7 @@ class LoggedFilesystem(ZfsFilesystem):
             self._truncate(number, size, 0)
         own = self.attributes(number)
         if mask & _MODE:
-            own = own._replace(mode=stat.S_IFMT(own.mode) | stat.S_IMODE(mode))
+            own = own._replace(mode=stat.S_IFMT(own.mode) | (mode & 0o7777))
         if mask & _UID:
             own = own._replace(uid=uid)
         if mask & _GID:

@@ -19,6 +19,7 @@ from fsdrivers.zfs.nvlist import text
 from fsdrivers.zfs.zap import Zap
 
 _SECOND = 1_000_000_000
+_MODE = 0xFFFF  # what Linux knows of a mode; 64 bits are stored
 _TIMES = ("ZPL_ATIME", "ZPL_MTIME", "ZPL_CTIME")
 _BYTES = ("ZPL_SYMLINK", "ZPL_DXATTR")
 
@@ -134,7 +135,8 @@ def _attributes(dnode: Dnode, registry: Registry) -> Attributes:
     get = numbers.get
     try:
         return Attributes(
-            numbers["ZPL_MODE"], numbers["ZPL_SIZE"], numbers["ZPL_LINKS"], numbers["ZPL_UID"], numbers["ZPL_GID"],
+            numbers["ZPL_MODE"] & _MODE, numbers["ZPL_SIZE"], numbers["ZPL_LINKS"], numbers["ZPL_UID"],
+            numbers["ZPL_GID"],
             get("ZPL_GEN", 0), get("ZPL_PARENT", 0), get("ZPL_FLAGS", 0), get("ZPL_ATIME", 0), get("ZPL_MTIME", 0),
             get("ZPL_CTIME", 0), get("ZPL_RDEV", 0), get("ZPL_XATTR", 0), get("ZPL_PROJID", 0),
             found.get("ZPL_SYMLINK"), found.get("ZPL_DXATTR"),
@@ -152,7 +154,7 @@ def _znode(dnode: Dnode) -> Attributes:
     if len(bonus) < layout.ZNODE_SIZE:
         raise dnode.corrupt("length of znode", 0, len(bonus))
     fields = layout.ZNODE[dnode.order].unpack_from(bonus)
-    mode, size = fields[9], fields[10]
+    mode, size = fields[9] & _MODE, fields[10]
     # A short target follows the znode; a longer one is in the object's first block (zfs_znode.c, zfs_sa_readlink).
     symlink = bonus[layout.ZNODE_SIZE :][:size] if layout.ZNODE_SIZE + size <= len(bonus) else None
     times = [_signed(fields[at]) * _SECOND + fields[at + 1] for at in (0, 2, 4)]

@@ -5,9 +5,10 @@ The damage is done behind the verification, so it is what a mutant with repaired
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from fsdrivers import pools
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.errors import FsError, Unsupported
 from fsdrivers.walk import record, walk
-from fsdrivers.zfs import label, layout, nvlist
+from fsdrivers.zfs import label, layout, nvlist, zil
 from fsdrivers.zfs.blkptr import Blkptr
 from fsdrivers.zfs.store import Store
 
@@ -153,3 +154,25 @@ def test_an_unknown_feature_is_refused_by_name(images: list[Path], monkeypatch: 
     (pool,) = pools.assemble([FileDevice(str(path), path.name) for path in images])
     with pytest.raises(Unsupported, match=r"org\.example:holographic"):
         pool.open()
+
+
+def test_mutated_intent_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = zil._split
+    dice = random.Random(0)
+
+    def damaged(content: bytes, order: str) -> Iterator[tuple[zil.Record, int]]:
+        for entry, txg in split(content, order):
+            body = mutate(entry.body, dice) if entry.body and dice.random() < 0.1 else entry.body
+            kind = dice.randrange(27) if dice.random() < 0.02 else entry.kind
+            yield entry._replace(kind=kind, body=body), txg
+
+    monkeypatch.setattr(zil, "_split", damaged)
+    images = zfs_recipes.unpack("log", tmp_path)
+    answers = 0
+    for seed in range(100):
+        dice.seed(seed)
+        start = time.monotonic()
+        with contextlib.suppress(FsError):
+            answers += look_at_everything([FileDevice(str(path), path.name) for path in images])
+        assert time.monotonic() - start < SECONDS, f"seed {seed}"
+    assert answers

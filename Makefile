@@ -1,7 +1,8 @@
 # The two commands: `make run` and `make test`.  Everything else is a part of them.
 #
 # Knobs: SUITE=trixie (the Debian of `make run`), KERNEL=path (another bootstrap kernel), ARGS="..." (more arguments for
-# `python -m qemu run` or pytest), POOLBOOT_ACCEL=tcg|kvm, POOLBOOT_CACHE=directory.
+# `python -m qemu run` or pytest), ZFS=1 (boots from ZFS too; compiles OpenZFS once, 5 to 15 minutes),
+# POOLBOOT_ACCEL=tcg|kvm, POOLBOOT_CACHE=directory.
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -28,17 +29,17 @@ run: setup
 	@$(PYTHON) -m qemu run --suite $(SUITE) $(if $(KERNEL),--kernel $(KERNEL)) $(ARGS)
 
 test: setup lint
-	$(PYTEST) -m "not firmware" tests $(ARGS)
+	$(PYTEST) -m "not firmware $(if $(ZFS),,and not zfs)" tests $(ARGS)
 
 qemu-test: setup
-	$(PYTEST) -m boot tests/boot $(ARGS)
+	$(PYTEST) -m "boot $(if $(ZFS),or zfs)" tests/boot $(ARGS)
 
 # Builds the slim kernel and boots it through OVMF eight times and more: too long for every `make test`.
 firmware-test: setup
 	$(PYTEST) -m firmware tests/boot $(ARGS)
 
 unit-test: setup
-	$(PYTEST) -m "not boot and not images and not firmware" tests $(ARGS)
+	$(PYTEST) -m "not boot and not images and not firmware and not zfs" tests $(ARGS)
 
 lint: setup
 	$(PYTHON) -m ruff check .

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from artefacts import cache, cpio, debian
 from qemu import guest, workshop
+from qemu import zfs as zfs_workshop
 from qemu.workshop import MIB, Made, Recipe
 
 MARKER = "POOLBOOT-TEST-MARKER: the initrd runs"
 
 # name -> where its disks stand in Made.disks
 BTRFS = {"raid5": (0, 3), "raid6": (3, 7), "raid10": (7, 11), "snapshot": (11, 12), "log": (13, 14)}
+ZFS = {"mirror": (0, 2), "raidz1": (2, 5), "raidz2": (5, 9)}
 
 _INIT = f"""#!/bin/busybox sh
 /bin/busybox mkdir -p /proc
@@ -47,7 +49,7 @@ def btrfs(suite: str = "bookworm") -> Made:
     return workshop.make(
         Recipe(
             f"btrfs-layouts-{suite}",
-            _SCRIPT,
+            _SYSTEM + _BTRFS,
             disks=(320 * MIB,) * 14,
             suite=suite,
             inputs=(kernel.vmlinuz, initrd(suite)),
@@ -56,7 +58,20 @@ def btrfs(suite: str = "bookworm") -> Made:
     )
 
 
-_SCRIPT = r"""
+def zfs(suite: str = "bookworm") -> Made:
+    """The pools of ZFS, on the partitions that zpool makes of whole disks; the system is POOL/ROOT/debian, the bootfs.
+
+    Compiles OpenZFS when its modules are not cached.  Raises workshop.RecipeError or artefacts.steps.BuildError.
+    """
+    kernel = debian.kernel(suite)
+    script = _SYSTEM + _ZFS
+    disks = (320 * MIB,) * 9
+    return workshop.make(
+        zfs_workshop.recipe("layouts", script, disks, suite=suite, inputs=(kernel.vmlinuz, initrd(suite)))
+    )
+
+
+_SYSTEM = r"""
 kernel=$(echo /in/vmlinuz*)
 system() (
     cd "$1"
@@ -67,6 +82,9 @@ system() (
     printf '#!/bin/sh\n' >sbin/init
     chmod 755 sbin/init
 )
+"""
+
+_BTRFS = r"""
 plain() {
     local name=$1; shift
     mkfs.btrfs -q -f -L $name -d $name -m $name "$@"
@@ -103,4 +121,23 @@ blockdev --flushbufs ${DISK[12]} ${DISK[13]}
 dd if=${DISK[12]} of=${DISK[13]} bs=1M iflag=direct oflag=direct conv=sparse status=none
 umount /mnt
 btrfs inspect-internal dump-super ${DISK[13]} | grep -E '^log_root[[:space:]]+[1-9]'
+"""
+
+_ZFS = r"""
+zpart
+for name in mirror raidz1 raidz2; do
+    case $name in
+        mirror) set -- ${DISK[@]:0:2};;
+        raidz1) set -- ${DISK[@]:2:3};;
+        raidz2) set -- ${DISK[@]:5:4};;
+    esac
+    zpool create -f -o cachefile=none -O mountpoint=none -O compression=lz4 tank-$name $name "$@"
+    zfs create -o mountpoint=none tank-$name/ROOT
+    zfs create -o mountpoint=legacy tank-$name/ROOT/debian
+    zpool set bootfs=tank-$name/ROOT/debian tank-$name
+    mount -t zfs tank-$name/ROOT/debian /mnt
+    system /mnt vmlinuz-6.1.0-1-test initrd.img-6.1.0-1-test $name
+    umount /mnt
+    zpool export tank-$name
+done
 """

@@ -13,7 +13,7 @@ from qemu import images, run, workshop
 
 # Quick rings first: who broke a parser hears of it before the first machine starts.
 RINGS = ("unit", "fuzz", "images", "boot")
-SLOW = ("images", "boot", "firmware")
+SLOW = ("images", "boot", "firmware", "zfs")
 SLOW_SECONDS = 1800  # the first test that needs an image waits until it is made
 
 

@@ -44,6 +44,7 @@ class Root(NamedTuple):
     created: int  # nanoseconds since 1970, 0 where the format does not keep it
     parent: str = ""  # the name of the root it lies in or was cloned from, "" for none
     generation: int = 0  # btrfs generation or ZFS txg of its last change
+    origin: str = ""  # the uuid of the btrfs subvolume that it was made from as a snapshot, "" for none
 
 
 class Pool(ABC):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from fsdrivers import pools
 from fsdrivers.block import BlockDevice
 from fsdrivers.errors import FsError
 from fsdrivers.pool import Pool
-from init import entries, roots
+from init import entries, roots, snapshots
 from init.config import BootConfig
 from init.entries import policy
 from init.entries.entry import BootEntry
 from init.roots import BootRoot
+from init.snapshots import Snapshot
 
 
 class Survey:
@@ -51,7 +52,31 @@ class Survey:
             if not self.config.kernel:
                 found += entries.on_partitions(self._devices, self.roots, self.config, self.note)
             self._entries = policy.arrange(found)
+            self.look_for(self.config.entry)
         return self._entries
+
+    def look_for(self, asked: str) -> BootEntry | None:
+        """The entry that ``asked`` (as poolboot.entry= has it) means.
+
+        Snapshots are looked into when it names one; what can be booted from it then stands behind the other entries.
+        """
+        known = self.entries()
+        found = policy.find(known, asked) if asked else None
+        if found is not None or not asked:
+            return found
+        for entry, snapshot in self._snapshots():
+            if snapshot.named(asked):
+                known += entries.of_snapshot(snapshot, entry, self.config, self.note)
+                return policy.find(known, asked)
+        return None
+
+    def _snapshots(self) -> Iterator[tuple[BootEntry, Snapshot]]:
+        """The snapshots of every root that has entries, with the first of these; not described."""
+        seen = set()
+        for entry in tuple(self.entries()):
+            if entry.snapshot is None and entry.place.where not in seen:
+                seen.add(entry.place.where)
+                yield from ((entry, one) for one in snapshots.of(entry.place, self.note))
 
     def _entries_of(self, pool: Pool) -> list[BootEntry]:
         found: list[BootEntry] = []

@@ -132,6 +132,7 @@ class BtrfsPool(Pool):
             item.created,
             paths.get(place.parent, "") if place else "",
             item.generation,
+            item.parent_uuid,
         )
 
     def _without_targets(self, members: list[Member]) -> list[Member]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from fsdrivers.errors import FsError
+from init import snapshots
 from init.config import BootConfig
 from init.entries import kernels, stated
 from init.entries.entry import BootEntry
 from init.entries.stated import on_partitions
 from init.roots import BootRoot
+from init.snapshots import Snapshot
 
-__all__ = ["BootEntry", "find", "on_partitions"]
+__all__ = ["BootEntry", "Snapshot", "find", "of_snapshot", "on_partitions", "snapshots_of"]
 
 Source = Callable[[BootRoot, BootConfig, Callable[[str], None]], Iterator[BootEntry]]
 
@@ -42,6 +44,45 @@ def find(place: BootRoot, config: BootConfig, note: Callable[[str], None]) -> li
     if config.initrd:
         entries = [entry._replace(initrds=tuple(map(_absolute, config.initrd))) for entry in entries]
     return entries
+
+
+def snapshots_of(entry: BootEntry, note: Callable[[str], None]) -> list[Snapshot]:
+    """The snapshots of ``entry``'s root, the newest first, with what their tools noted about them: for a list.
+
+    Names cost next to nothing, descriptions one small file each; nothing is looked for in the snapshots themselves.
+    """
+    return snapshots.described(snapshots.of(entry.place, note))
+
+
+def of_snapshot(
+    snapshot: Snapshot, like: BootEntry, config: BootConfig, note: Callable[[str], None]
+) -> list[BootEntry]:
+    """What can be booted from ``snapshot``, the newest kernel first; empty with a note when that is nothing.
+
+    The kernels are the snapshot's own.  When it has none (they lie on a partition), that of ``like``, an entry of the
+    root that it is a snapshot of, is taken with the snapshot as its root.
+    """
+    try:
+        place = BootRoot(snapshot.pool, snapshot.root, snapshot.pool.open(snapshot.root.name))
+    except FsError as error:
+        note(f"{snapshot.where} cannot be opened: {error}")
+        return []
+    found = sorted(kernels.find(place, config, note), key=lambda entry: entry.sort_key, reverse=True)
+    if not found and like.files is not None:
+        found = [stated.with_root(like, place, config)]
+    if not found:
+        note(f"{snapshot.where}: no kernel in it")
+    return [_marked(entry, snapshot) for entry in found]
+
+
+def _marked(entry: BootEntry, snapshot: Snapshot) -> BootEntry:
+    notes = list(entry.notes)
+    if snapshot.tool == snapshots.ZFS:
+        dataset, _, name = snapshot.root.name.partition("@")
+        notes.append(f"Debian's and Ubuntu's initrd boots a clone of it, which it makes as {dataset}_{name}")
+    elif snapshot.readonly:
+        notes.append("this snapshot is read-only: the system cannot write to its root")
+    return entry._replace(title=f"{entry.title}, {snapshot.title}", notes=tuple(notes), snapshot=snapshot)
 
 
 def _absolute(path: str) -> str:

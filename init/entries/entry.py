@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fsdrivers.filesystem import File, Filesystem
+from fsdrivers.pool import Root
 from init import kernel_formats
 from init.entries import uki
 from init.entries import version as _version
 from init.roots import BootRoot
+from init.snapshots import Snapshot
 
 # systemd.special(7) and sysvinit's runlevels, as words of the command line; Ubuntu's friendly-recovery
 _RESCUE = frozenset((
@@ -35,6 +37,12 @@ class BootEntry(NamedTuple):
     files: Filesystem | None = None  # what kernel and initrds are read from, when that is not the root itself
     default: bool = False  # whether the installed boot loader would start this one
     tries_left: int | None = None  # boot counting by the entry's file name; None when it is not counted
+    snapshot: Snapshot | None = None  # which earlier state of a root this boots; None for a root as it is now
+
+    @property
+    def root(self) -> Root:
+        """The tree that becomes the system's root: its name, whether it is read-only, when it was made."""
+        return self.place.root
 
     @property
     def sort_key(self) -> tuple[bool, bool, _version.Key]:

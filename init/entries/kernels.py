@@ -73,8 +73,7 @@ def make(place: BootRoot, config: BootConfig, found: Pair, source: str, note: Ca
     remarks = []
     if not found.initrds:
         remarks.append("no initrd: only a kernel with the root's driver built in can start this")
-    if version and not place.filesystem.exists(f"/lib/modules/{version}"):
-        remarks.append(f"no /lib/modules/{version} in this root")
+    remarks += without_modules(place, version)
     return BootEntry(
         id=f"{place.where.removesuffix('/')}/{found.version or name}",
         title=f"{pretty_name(place.filesystem)}, kernel {version or name}",
@@ -86,6 +85,15 @@ def make(place: BootRoot, config: BootConfig, found: Pair, source: str, note: Ca
         version=version,
         notes=tuple(remarks),
     )
+
+
+def without_modules(place: BootRoot, version: str) -> list[str]:
+    """A remark for an entry whose kernel has no modules in its root, else nothing."""
+    try:
+        missing = version[:1].isdigit() and not place.filesystem.exists(f"/lib/modules/{version}")
+    except FsError:  # the walk to them is damaged: their kernel will say so, if it ever looks for them
+        missing = True
+    return [f"no /lib/modules/{version} in this root"] if missing else []
 
 
 def pair(names: list[str], directory: str) -> list[Pair]:

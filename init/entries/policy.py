@@ -53,12 +53,16 @@ def choose(entries: Sequence[BootEntry], asked: str = "") -> Choice:
 
 
 def find(entries: Sequence[BootEntry], asked: str) -> BootEntry | None:
-    """The entry that ``asked`` means: its number from 1, its id, its title, or a part of those that only one has."""
+    """The entry that ``asked`` means: its number from 1, its id, its title, the first one of the root or snapshot of
+    that name, or a part of id or title that only one has."""
     if asked.isdecimal():
         number = int(asked)
         return entries[number - 1] if 1 <= number <= len(entries) else None
     for entry in entries:
         if asked in (entry.id, entry.title):
+            return entry
+    for entry in entries:
+        if asked == entry.place.where or (entry.snapshot is not None and asked in (entry.root.name, entry.root.uuid)):
             return entry
     low = asked.lower()
     partial = [entry for entry in entries if low in entry.title.lower() or low in entry.id.lower()]

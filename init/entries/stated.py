@@ -12,7 +12,7 @@ from fsdrivers.partitions import Partition, partitions
 from init import config as _config
 from init import image, roots
 from init.config import BootConfig
-from init.entries import bls, cmdline, uki
+from init.entries import bls, cmdline, kernels, uki
 from init.entries.entry import BootEntry
 from init.entries.item import Item, Listing, is_file
 from init.roots import TOP_LEVEL, BootRoot
@@ -161,8 +161,7 @@ def _entry(item: Item, place: BootRoot, files: Filesystem, where: str, config: B
     version = item.version or _header_version(files, item.kernel)
     if not item.initrds:
         remarks.append("no initrd: only a kernel with the root's driver built in can start this")
-    if version[:1].isdigit() and not place.filesystem.exists(f"/lib/modules/{version}"):
-        remarks.append(f"no /lib/modules/{version} in this root")
+    remarks += kernels.without_modules(place, version)
     return BootEntry(
         id=f"{where.removesuffix('/')}/{item.id}",
         title=item.title,
@@ -177,6 +176,18 @@ def _entry(item: Item, place: BootRoot, files: Filesystem, where: str, config: B
         default=default,
         tries_left=item.tries_left,
     )
+
+
+def with_root(entry: BootEntry, place: BootRoot, config: BootConfig) -> BootEntry:
+    """``entry``, whose kernel lies outside of any root, with another root: ``place``."""
+    if config.cmdline:
+        text, _ = cmdline.compute(place, config)
+    else:
+        text = cmdline.stated(entry.cmdline, place, config._replace(append=""), True)
+    remarks = [note for note in entry.notes if not note.startswith("no /lib/modules/")]
+    remarks += kernels.without_modules(place, entry.version)
+    name = entry.id.rpartition("/")[2]
+    return entry._replace(id=f"{place.where}/{name}", place=place, cmdline=text, notes=tuple(remarks), default=False)
 
 
 def _header_version(files: Filesystem, path: str) -> str:

@@ -58,7 +58,10 @@ class MemoryPool(Pool):
         missing: int = 0,
         readonly: tuple[str, ...] = (),
         trouble: FsError | None = None,
+        origins: dict[str, str] | None = None,
+        kind: str = "btrfs",
     ) -> None:
+        """``origins``: names of snapshots and of what they were made from."""
         self.name, self.uuid, self.trouble = name, uuid, trouble
         self.slots = tuple(
             Slot(
@@ -71,13 +74,24 @@ class MemoryPool(Pool):
         )
         self.trees = trees
         self.readonly = readonly
+        self.kind, self.origins = kind, origins or {}
         self.opened: list[str] = []
 
     def roots(self) -> list[Root]:
         if self.trouble:
             raise self.trouble
+        uuids = {name: f"uuid-{i}" for i, name in enumerate(self.trees)}
         return [
-            Root(name, TOP_LEVEL if name == "/" else 256 + i, f"uuid-{i}", i == 0, name in self.readonly, 0)
+            Root(
+                name,
+                TOP_LEVEL if name == "/" else 256 + i,
+                uuids[name],
+                i == 0,
+                name in self.readonly,
+                (1_700_000_000 + i) * 10**9 if name in self.readonly else 0,
+                max((other for other in self.trees if name.startswith(other + "/")), key=len, default="/"),
+                origin=uuids.get(self.origins.get(name, ""), ""),
+            )
             for i, name in enumerate(self.trees)
         ]
 

@@ -1,0 +1,203 @@
+"""Snapshots of a root: which trees of its pool are earlier states of it, when they were made, and what for.
+
+The layouts are those of the tools that make them: snapper (``P/.snapshots/N/snapshot``, with ``info.xml`` beside it),
+timeshift (``timeshift-btrfs/snapshots/DATE/@``), and ZFS, whose snapshots carry their file system in the name.
+Sources: snapper(8) and snapper/Snapshot.cc of snapper 0.11; src/Core/Snapshot.vala of timeshift 24.01.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fsdrivers.errors import FsError
+from fsdrivers.filesystem import Filesystem
+from fsdrivers.pool import Pool, Root
+from init.roots import TOP_LEVEL, BootRoot
+
+MAX_SNAPSHOTS = 512  # of one root that are listed, the newest
+MAX_DESCRIBED = 64  # of them whose description is read: each costs a look at the disk
+MAX_INFO = 1 << 16  # bytes of a description
+
+SNAPPER, TIMESHIFT, ZFS, BTRFS = "snapper", "timeshift", "zfs", "btrfs"
+
+Note = Callable[[str], None]
+
+_SNAPPER = re.compile(r"(?:(?P<above>.*)/)?(?:\.snapshots|@?\.?snapshots)/(?P<number>[0-9]+)/snapshot")
+_TIMESHIFT = re.compile(r"timeshift-btrfs/snapshots(?:-[a-z]+)?/(?P<number>[^/]+)/(?P<of>[^/]+)")
+_TIMESHIFT_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})_([0-9]{2})-([0-9]{2})-([0-9]{2})")
+# One element of info.xml or one member of info.json with a text in it.
+_XML = re.compile(r"<(date|description|type)>([^<]*)</\1>")
+_JSON = re.compile(r'"(comments|created)"\s*:\s*"((?:[^"\\]|\\.)*)"')
+_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))")
+_ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'"), ("&amp;", "&"))
+
+
+class Snapshot(NamedTuple):
+    """One earlier state of a root; not opened yet."""
+
+    pool: Pool
+    root: Root
+    tool: str  # which made it: SNAPPER, TIMESHIFT, ZFS, or BTRFS for one that no tool's layout fits
+    number: str  # what its tool calls it: a number, a date, the name behind the "@"; else its path
+    created: int  # nanoseconds since 1970, 0 when nobody knows
+    description: str = ""
+
+    @property
+    def where(self) -> str:
+        """As BootRoot.where: entries of this snapshot have ids that begin with it."""
+        return f"{self.pool.name or self.pool.uuid}:{self.root.name}"
+
+    @property
+    def when(self) -> str:
+        """The date for people, in UTC; "" when nobody knows."""
+        return time.strftime("%Y-%m-%d %H:%M", time.gmtime(self.created // 10**9)) if self.created else ""
+
+    @property
+    def readonly(self) -> bool:
+        """Whether the tree itself can only be read."""
+        return self.root.readonly
+
+    @property
+    def title(self) -> str:
+        """One line for a list: date, number, description, whether it is read-only."""
+        parts = [self.when, f"snapshot {self.number}", self.description, "read-only" if self.readonly else ""]
+        return ", ".join(part for part in parts if part)
+
+    def named(self, asked: str) -> bool:
+        """Whether ``asked`` (poolboot.entry=) means this snapshot or an entry in it."""
+        return asked in (self.root.name, self.root.uuid) or f"{asked}/".startswith(f"{self.where}/")
+
+
+def of(place: BootRoot, note: Note) -> list[Snapshot]:
+    """The snapshots of the root ``place``, the newest first, without descriptions: nothing but names is read."""
+    try:
+        roots = place.pool.roots()
+    except FsError as error:
+        note(f"{place.where}: its snapshots cannot be listed: {error}")
+        return []
+    lineage = _lineage(place.root, roots)
+    known = {root.uuid for root in roots}
+    found = []
+    for root in roots:
+        if root.id == place.root.id:
+            continue
+        # btrfs remembers what a snapshot was made from; where that is gone the tool's layout has to tell.
+        made = root.origin in lineage if root.origin in known or root.origin in lineage else None
+        one = _snapshot(place, root, made)
+        if one is not None:
+            found.append(one)
+    found.sort(key=lambda one: (one.created, one.root.id), reverse=True)
+    if len(found) > MAX_SNAPSHOTS:
+        note(f"{place.where}: the newest {MAX_SNAPSHOTS} of {len(found)} snapshots are listed")
+    return found[:MAX_SNAPSHOTS]
+
+
+def _lineage(own: Root, roots: list[Root]) -> set[str]:
+    """The uuids of ``own`` and of what it was made from: after a rollback a root is itself a snapshot."""
+    by_uuid = {root.uuid: root for root in roots}
+    found: set[str] = set()
+    here = own.uuid
+    while here and here not in found:
+        found.add(here)
+        here = by_uuid[here].origin if here in by_uuid else ""
+    return found
+
+
+def _snapshot(place: BootRoot, root: Root, made: bool | None) -> Snapshot | None:
+    """``root`` as a snapshot of ``place``, or None; ``made``: whether it was made from it, None when nobody knows."""
+    pool, own = place.pool, _path(place.root)
+    if pool.kind == "zfs":
+        dataset, _, name = root.name.partition("@")
+        return Snapshot(pool, root, ZFS, name, root.created) if name and dataset == own.partition("@")[0] else None
+    path = _path(root)
+    if found := _SNAPPER.fullmatch(path):
+        above, inside = found["above"] or "", _SNAPPER.fullmatch(own)
+        alike = above == ((inside["above"] or "") if inside else own)
+        if made or (made is None and (alike or _beside(own, above))):
+            return Snapshot(pool, root, SNAPPER, found["number"], root.created)
+    elif found := _TIMESHIFT.fullmatch(path):
+        if made or (made is None and found["of"] == (own or "@")):
+            return Snapshot(pool, root, TIMESHIFT, found["number"], _date(found["number"]) or root.created)
+    elif made and root.readonly:
+        return Snapshot(pool, root, BTRFS, path, root.created)
+    return None
+
+
+def _beside(own: str, above: str) -> bool:
+    """Whether a subvolume for snapshots at the top of the pool ("@snapshots") goes with the root at ``own``: it is
+    mounted at its /.snapshots, while that of another configuration has the name of its own subvolume in front."""
+    return not above and own != "" and "/" not in own
+
+
+def described(snapshots: list[Snapshot]) -> list[Snapshot]:
+    """``snapshots`` with what their tools noted about the first MAX_DESCRIBED of them."""
+    trees: dict[str, Filesystem | None] = {}
+    return [_described(one, trees) for one in snapshots[:MAX_DESCRIBED]] + snapshots[MAX_DESCRIBED:]
+
+
+def _described(one: Snapshot, trees: dict[str, Filesystem | None]) -> Snapshot:
+    if one.tool == SNAPPER:
+        text = _beside_text(one, one.root.name.strip("/").removesuffix("snapshot") + "info.xml", trees)
+        values = {key: _entities(value) for key, value in _XML.findall(text)}
+        kind = values.get("type", "")
+        words = [kind if kind in ("pre", "post") else "", values.get("description", "")]
+        about = " ".join(word for word in words if word)
+        return one._replace(description=_clean(about), created=_date(values.get("date", "")) or one.created)
+    if one.tool == TIMESHIFT:
+        text = _beside_text(one, one.root.name.strip("/").rpartition("/")[0] + "/info.json", trees)
+        comments = dict(_JSON.findall(text)).get("comments", "")
+        return one._replace(description=_clean(_ESCAPE.sub(_unescaped, comments)))
+    return one
+
+
+def _beside_text(one: Snapshot, path: str, trees: dict[str, Filesystem | None]) -> str:
+    """The file at ``path`` from the top of the pool, out of the subvolume that holds it; "" when that fails."""
+    holder = one.root.parent.strip("/")
+    if holder not in trees:
+        try:
+            names = [root.name for root in one.pool.roots() if _path(root) == holder]
+            trees[holder] = one.pool.open(names[0]) if names else None
+        except FsError:
+            trees[holder] = None
+    tree = trees[holder]
+    if tree is None:
+        return ""
+    try:
+        return tree.read_file(path.removeprefix(holder), MAX_INFO).decode("utf-8", "replace")
+    except FsError:
+        return ""
+
+
+def _path(root: Root) -> str:
+    return "" if root.id == TOP_LEVEL else root.name.strip("/")
+
+
+def _date(text: str) -> int:
+    """Nanoseconds since 1970 of timeshift's "2024-05-01_12-00-00" or snapper's "2024-05-01 12:00:00" (UTC), else 0."""
+    found = _TIMESHIFT_DATE.fullmatch(text.replace(" ", "_").replace(":", "-"))
+    if found is None:
+        return 0
+    from calendar import timegm
+
+    try:
+        return timegm(time.strptime("".join(found.groups()), "%Y%m%d%H%M%S")) * 10**9
+    except ValueError:
+        return 0
+
+
+def _entities(text: str) -> str:
+    for entity, char in _ENTITIES:
+        text = text.replace(entity, char)
+    return text
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    return chr(int(found[1], 16)) if found[1] else {"n": " ", "t": " "}.get(found[2], found[2])
+
+
+def _clean(text: str) -> str:
+    """One line that no console can be fooled with."""
+    return "".join(char if char.isprintable() else " " for char in text)[:80].strip()

@@ -1,0 +1,169 @@
+"""Snapshots of a root as snapper, timeshift, ZFS and bare hands make them; what can be booted from one."""
+
+from __future__ import annotations
+
+import pytest
+from init_doubles import UUID, MemoryPool, system
+
+from fsdrivers import pools
+from fsdrivers.errors import Corrupt
+from init import config, entries, snapshots, survey
+from init.entries import policy
+from init.roots import BootRoot
+
+INFO = b"""<?xml version="1.0"?>
+<snapshot>
+  <type>pre</type>
+  <num>7</num>
+  <date>2024-05-01 12:30:00</date>
+  <description>zypp(zypper) &lt;kernel&gt; &amp; more</description>
+</snapshot>
+"""
+JSON = b'{\n  "created" : "1714566600",\n  "comments" : "before the \\u00fcpgrade",\n  "live" : "false"\n}\n'
+
+
+def at(pool: MemoryPool, name: str) -> BootRoot:
+    root = next(root for root in pool.roots() if root.name == name)
+    return BootRoot(pool, root, pool.open(name))
+
+
+def listed(pool: MemoryPool, name: str) -> list[str]:
+    notes: list[str] = []
+    found = snapshots.of(at(pool, name), notes.append)
+    assert notes == []
+    return [one.root.name for one in found]
+
+
+def opensuse(**more: object) -> MemoryPool:
+    below: dict[str, object] = {"7": {"info.xml": INFO}, "8": {}}
+    return MemoryPool(
+        {"/": {}, "@": system("6.4.0-2"), "@/.snapshots": below, "@/.snapshots/7/snapshot": system("6.4.0-1"),
+         "@/.snapshots/8/snapshot": {"etc": {}}, "@/home": {}, "@/home/.snapshots/1/snapshot": {}},
+        readonly=("@/.snapshots/7/snapshot", "@/.snapshots/8/snapshot", "@/home/.snapshots/1/snapshot"),
+        **more,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def test_snapper_below_its_root() -> None:
+    pool = opensuse()
+    assert listed(pool, "@") == ["@/.snapshots/8/snapshot", "@/.snapshots/7/snapshot"]
+    assert pool.opened == ["@"]  # names cost nothing
+
+
+def test_after_a_rollback_the_root_is_one_of_its_own_snapshots() -> None:
+    pool = MemoryPool(
+        {"@/.snapshots/9/snapshot": system("1"), "@/.snapshots/7/snapshot": {}, "@": {}, "@home": {}},
+        readonly=("@/.snapshots/7/snapshot",),
+        origins={"@/.snapshots/9/snapshot": "@/.snapshots/7/snapshot", "@/.snapshots/7/snapshot": "@"},
+    )
+    assert listed(pool, "@/.snapshots/9/snapshot") == ["@/.snapshots/7/snapshot"]
+    pool.origins = {}  # the layout tells, too
+    assert listed(pool, "@/.snapshots/9/snapshot") == ["@/.snapshots/7/snapshot"]
+
+
+def test_snapper_beside_its_root_and_what_was_made_from_another_one() -> None:
+    pool = MemoryPool(
+        {"/": {}, "@": system("1"), "@home": {}, "@snapshots": {}, "@snapshots/1/snapshot": {},
+         "@snapshots/2/snapshot": {}, "backup/old": {}, "backup/other": {}},
+        readonly=("@snapshots/1/snapshot", "@snapshots/2/snapshot", "backup/old", "backup/other"),
+        origins={"@snapshots/2/snapshot": "@home", "backup/old": "@", "backup/other": "@home"},
+    )  # fmt: skip
+    assert listed(pool, "@") == ["backup/old", "@snapshots/1/snapshot"]
+
+
+def test_timeshift() -> None:
+    date = "timeshift-btrfs/snapshots/2024-05-01_12-30-00"
+    pool = MemoryPool({"/": {"timeshift-btrfs": {"snapshots": {"2024-05-01_12-30-00": {"info.json": JSON}}}},
+                       "@": system("1"), "@home": {}, f"{date}/@": system("1"), f"{date}/@home": {}})  # fmt: skip
+    assert listed(pool, "@") == [f"{date}/@"]
+    (one,) = snapshots.described(snapshots.of(at(pool, "@"), lambda note: None))
+    assert (one.when, one.readonly) == ("2024-05-01 12:30", False)
+    assert one.title == "2024-05-01 12:30, snapshot 2024-05-01_12-30-00, before the üpgrade"
+
+
+def test_zfs() -> None:
+    pool = MemoryPool({"tank/ROOT/debian": system("1"), "tank/ROOT/debian@before": system("1"), "tank/ROOT/old@x": {}},
+                      readonly=("tank/ROOT/debian@before",), kind="zfs")  # fmt: skip
+    assert listed(pool, "tank/ROOT/debian") == ["tank/ROOT/debian@before"]
+    place = at(pool, "tank/ROOT/debian")
+    (entry,) = entries.find(place, config.read(""), lambda note: None)
+    (one,) = entries.snapshots_of(entry, lambda note: None)
+    (booted,) = entries.of_snapshot(one, entry, config.read(""), lambda note: None)
+    assert booted.cmdline.split()[0] == "root=ZFS=tank/ROOT/debian@before"
+    assert booted.notes == (
+        "Debian's and Ubuntu's initrd boots a clone of it, which it makes as tank/ROOT/debian_before",
+    )
+
+
+def test_what_snapper_noted() -> None:
+    pool = opensuse()
+    (entry,) = entries.find(at(pool, "@"), config.read(""), lambda note: None)
+    newer, older = entries.snapshots_of(entry, lambda note: None)
+    assert older.title == "2024-05-01 12:30, snapshot 7, pre zypp(zypper) <kernel> & more, read-only"
+    assert newer.title == f"{newer.when}, snapshot 8, read-only"
+    assert (entry.snapshot, entry.root.name) == (None, "@")
+
+
+def test_a_snapshot_boots_its_own_kernel_with_its_own_tree() -> None:
+    pool = opensuse()
+    (entry,) = entries.find(at(pool, "@"), config.read(""), lambda note: None)
+    _, older = entries.snapshots_of(entry, lambda note: None)
+    (booted,) = entries.of_snapshot(older, entry, config.read(""), lambda note: None)
+    assert (booted.snapshot, booted.root) == (older, older.root)
+    assert booted.id == "tank:@/.snapshots/7/snapshot/6.4.0-1"
+    assert booted.kernel == "/boot/vmlinuz-6.4.0-1"
+    assert booted.cmdline == f"root=UUID={UUID} rootflags=subvol=@/.snapshots/7/snapshot ro"
+    assert booted.notes == ("this snapshot is read-only: the system cannot write to its root",)
+    assert booted.title.startswith("Test Linux 1, kernel 6.4.0-1, 2024-05-01 12:30, snapshot 7")
+
+
+def test_a_snapshot_without_kernels_takes_the_one_outside_of_the_root_with_a_warning() -> None:
+    pool = opensuse()
+    (entry,) = entries.find(at(pool, "@"), config.read(""), lambda note: None)
+    notes: list[str] = []
+    newer, _ = entries.snapshots_of(entry, notes.append)
+    assert entries.of_snapshot(newer, entry, config.read(""), notes.append) == []
+    assert notes == ["tank:@/.snapshots/8/snapshot: no kernel in it"]
+    outside = entry._replace(files=entry.place.filesystem, id="vda1/6.4.0-2", cmdline=f"{entry.cmdline} quiet")
+    (booted,) = entries.of_snapshot(newer, outside, config.read("poolboot.append=x"), notes.append)
+    assert booted.cmdline == f"root=UUID={UUID} rootflags=subvol=@/.snapshots/8/snapshot ro quiet"
+    assert booted.id == "tank:@/.snapshots/8/snapshot/6.4.0-2"
+    assert "no /lib/modules/6.4.0-2 in this root" in booted.notes
+
+
+def test_damage_is_told() -> None:
+    pool = opensuse()
+    place = at(pool, "@")
+    (entry,) = entries.find(place, config.read(""), lambda note: None)
+    one = snapshots.of(place, lambda note: None)[0]
+    pool.trees[one.root.name] = Corrupt("vda", "node", 8192)
+    notes: list[str] = []
+    assert entries.of_snapshot(one, entry, config.read(""), notes.append) == []
+    pool.trouble = Corrupt("vda", "chunk tree", 4096)
+    assert snapshots.of(place, notes.append) == []
+    assert notes == [
+        "tank:@/.snapshots/8/snapshot cannot be opened: vda: corrupt node at offset 0x2000",
+        "tank:@: its snapshots cannot be listed: vda: corrupt chunk tree at offset 0x1000",
+    ]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["tank:@/.snapshots/7/snapshot", "@/.snapshots/7/snapshot", "tank:@/.snapshots/7/snapshot/6.4.0-1", "uuid-3"],
+)
+def test_the_entry_knob_names_a_snapshot(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    pool = opensuse()
+    monkeypatch.setattr(pools, "assemble", lambda devices, complain: [pool])
+    found = survey.Survey([], config.read(f"poolboot.entry={asked}"))
+    assert [entry.id for entry in found.entries()] == ["tank:@/6.4.0-2", "tank:@/.snapshots/7/snapshot/6.4.0-1"]
+    choice = policy.choose(found.entries(), asked)
+    assert choice.order[0].snapshot is not None
+    assert not choice.warning
+    assert choice.order[1].snapshot is None
+
+
+def test_without_being_asked_no_snapshot_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = opensuse()
+    monkeypatch.setattr(pools, "assemble", lambda devices, complain: [pool])
+    assert len(survey.Survey([], config.read("")).entries()) == 1
+    assert not any("snapshot" in name for name in pool.opened)

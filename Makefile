@@ -6,6 +6,10 @@
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
+# An emulated machine keeps one processor busy: as many test files at a time as there are processors, but no more than
+# the memory of a small machine holds.
+JOBS := $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
+SPREAD := --numprocesses $(JOBS) --dist loadfile
 SUITE ?= bookworm
 export PYTHONDONTWRITEBYTECODE := 1
 
@@ -28,11 +32,11 @@ setup:
 run: setup
 	@$(PYTHON) -m qemu run --suite $(SUITE) $(if $(KERNEL),--kernel $(KERNEL)) $(ARGS)
 
-test: setup lint
-	$(PYTEST) -m "not firmware $(if $(ZFS),,and not zfs)" tests $(ARGS)
+test: setup lint image
+	$(PYTEST) $(SPREAD) -m "not firmware $(if $(ZFS),,and not zfs)" tests $(ARGS)
 
-qemu-test: setup
-	$(PYTEST) -m "boot $(if $(ZFS),or zfs)" tests/boot $(ARGS)
+qemu-test: setup image
+	$(PYTEST) $(SPREAD) -m "boot $(if $(ZFS),or zfs)" tests/boot $(ARGS)
 
 # Builds the slim kernel and boots it through OVMF eight times and more: too long for every `make test`.
 firmware-test: setup

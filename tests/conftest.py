@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,9 +45,13 @@ class BootImage(NamedTuple):
 
 @contextmanager
 def _aloud(config: pytest.Config) -> Iterator[None]:
-    """Long steps tell of their progress, which pytest would hide."""
+    """Long steps tell of their progress, which pytest would hide.
+
+    The processes of pytest-xdist talk to their master through standard output: what they say goes to standard error.
+    """
     capture = config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
+    worker = "PYTEST_XDIST_WORKER" in os.environ
+    with capture.global_and_fixture_disabled(), redirect_stdout(sys.stderr if worker else sys.stdout):
         print(flush=True)
         yield
 

@@ -58,16 +58,15 @@ def btrfs(suite: str = "bookworm") -> Made:
     )
 
 
-def zfs(suite: str = "bookworm") -> Made:
+def zfs(kernel: Path, suite: str = "bookworm") -> Made:
     """The pools of ZFS, on the partitions that zpool makes of whole disks; the system is POOL/ROOT/debian, the bootfs.
 
-    Compiles OpenZFS when its modules are not cached.  Raises workshop.RecipeError or artefacts.steps.BuildError.
+    ``kernel`` is what they boot; /out/manifests has OpenZFS's own view of them.  Compiles OpenZFS when its modules
+    are not cached.  Raises workshop.RecipeError or artefacts.steps.BuildError.
     """
-    kernel = debian.kernel(suite)
-    script = _SYSTEM + _ZFS
-    disks = (320 * MIB,) * 9
+    disks = (80 * MIB,) * 9
     return workshop.make(
-        zfs_workshop.recipe("layouts", script, disks, suite=suite, inputs=(kernel.vmlinuz, initrd(suite)))
+        zfs_workshop.recipe("layouts", _SYSTEM + _ZFS, disks, suite=suite, inputs=(kernel, initrd(suite)))
     )
 
 
@@ -131,12 +130,13 @@ for name in mirror raidz1 raidz2; do
         raidz1) set -- ${DISK[@]:2:3};;
         raidz2) set -- ${DISK[@]:5:4};;
     esac
-    zpool create -f -o cachefile=none -O mountpoint=none -O compression=lz4 tank-$name $name "$@"
+    zpool create -f -o cachefile=none -o ashift=12 -O mountpoint=none -O compression=lz4 tank-$name $name "$@"
     zfs create -o mountpoint=none tank-$name/ROOT
     zfs create -o mountpoint=legacy tank-$name/ROOT/debian
     zpool set bootfs=tank-$name/ROOT/debian tank-$name
     mount -t zfs tank-$name/ROOT/debian /mnt
     system /mnt vmlinuz-6.1.0-1-test initrd.img-6.1.0-1-test $name
+    zmanifest tank-$name/ROOT/debian /mnt
     umount /mnt
     zpool export tank-$name
 done

@@ -16,7 +16,7 @@ from fsdrivers.redundancy import Attempt
 from fsdrivers.zfs import draidmaps
 from fsdrivers.zfs.raidz import Column, Row
 from fsdrivers.zfs.raidzread import Stripes
-from fsdrivers.zfs.vdevs import Leaf, Vdev
+from fsdrivers.zfs.vdevs import Leaf, Mismatch, Vdev
 
 ROW_HEIGHT = 16 << 20  # VDEV_DRAID_ROWHEIGHT: bytes of one child in one row of groups
 _SEED = 0xD7A1D5EED  # VDEV_DRAID_SEED
@@ -139,8 +139,14 @@ class Draid(Vdev):
                 spare.group = self
 
     def attempts(self, offset: int, size: int, birth: int) -> Iterator[Attempt]:
+        return self._stripes(offset, size, birth).attempts()
+
+    def compare(self, offset: int, good: bytes, birth: int) -> Iterator[Mismatch]:
+        return self._stripes(offset, len(good), birth).compare(good)
+
+    def _stripes(self, offset: int, size: int, birth: int) -> Stripes:
         found = rows(self.shape, offset, size, self.ashift)
-        return Stripes(self.name, self.children, self.shape.nparity, found, offset, size, birth).attempts()
+        return Stripes(self.name, self.children, self.shape.nparity, found, offset, size, birth)
 
     def leaves(self) -> Iterator[Leaf]:
         for below in self.children:
@@ -155,17 +161,26 @@ class DistributedSpare(Vdev):
         self.group: Draid | None = None
 
     def attempts(self, offset: int, size: int, birth: int) -> Iterator[Attempt]:
+        target = self._target(offset)
+        if target is not None:
+            yield from target.attempts(offset, size, birth)
+
+    def compare(self, offset: int, good: bytes, birth: int) -> Iterator[Mismatch]:
+        target = self._target(offset)
+        if target is not None:
+            yield from target.compare(offset, good, birth)
+
+    def _target(self, offset: int) -> Vdev | None:
+        """The child whose spare space stands in at ``offset``."""
         if self.group is None:
-            return
+            return None
         shape = self.group.shape
         slice_size = shape.width * ROW_HEIGHT * shape.ngroups // shape.ndisks
         index = shape.children - 1 - self.number
         if index < shape.ndisks:
-            return
+            return None
         target = self.group.children[child(shape, offset // slice_size, index)]
-        if any(self is spare for spare in spares(target)):
-            return
-        yield from target.attempts(offset, size, birth)
+        return None if any(self is spare for spare in spares(target)) else target
 
     def leaves(self) -> Iterator[Leaf]:
         return iter(())

@@ -139,6 +139,18 @@ def _config(device: BlockDevice, start: int) -> NvList | None:
         raise Corrupt(device.name, f"label ({error})", offset) from error
 
 
+def damaged(device: BlockDevice) -> Iterator[tuple[int, int, str]]:
+    """The labels of a member device that cannot be used: their numbers, byte offsets, and what is wrong."""
+    for number, start in enumerate(offsets(device.size)):
+        try:
+            if _config(device, start) is None:
+                yield number, start, "there is none"
+        except ReadError as error:
+            yield number, start, str(error)
+        except Corrupt as error:
+            yield number, start, error.structure
+
+
 def eck_order(data: bytes) -> str | None:
     """The byte order in which the checksum at the end of ``data`` was written, None when there is none."""
     for order, eck in layout.ECK.items():

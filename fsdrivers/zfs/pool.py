@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from fsdrivers import pool
 from fsdrivers.block import BlockDevice
@@ -21,6 +22,9 @@ from fsdrivers.zfs.label import Label
 from fsdrivers.zfs.nvlist import NvList
 from fsdrivers.zfs.replay import LoggedFilesystem
 from fsdrivers.zfs.spa import Spa
+
+if TYPE_CHECKING:
+    from fsdrivers.verify import Damage, Totals
 
 KIND = "zfs"
 
@@ -141,6 +145,13 @@ class ZfsPool(pool.Pool):
         if log:
             return LoggedFilesystem(objset, self.name, self.uuid, dataset.name, self.health, log)
         return self._filesystem(dataset, objset)
+
+    def verify(self, all_copies: bool, totals: Totals) -> Iterator[Damage]:
+        from fsdrivers.zfs.scrub import Counted, Scrub
+
+        self._require_tops()
+        used: list[tuple[BlockDevice, Label]] = [(Counted(device, totals), label) for device, label in self._used]
+        return Scrub(Spa(self.name, used, self.health), used, all_copies, totals).run()
 
     def _filesystem(self, dataset: Dataset, objset: Objset) -> ZfsFilesystem:
         return ZfsFilesystem(objset, self.name, self.uuid, dataset.name, self.health)

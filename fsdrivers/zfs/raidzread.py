@@ -13,7 +13,7 @@ from fsdrivers.errors import ReadError
 from fsdrivers.redundancy import Attempt
 from fsdrivers.zfs import raidz
 from fsdrivers.zfs.raidz import Column, Row
-from fsdrivers.zfs.vdevs import Leaf, Vdev
+from fsdrivers.zfs.vdevs import Leaf, Mismatch, Vdev
 
 
 class RaidZ(Vdev):
@@ -42,6 +42,12 @@ class RaidZ(Vdev):
         return next((width for txg, width in reversed(self.widths) if txg <= birth), original)
 
     def attempts(self, offset: int, size: int, birth: int) -> Iterator[Attempt]:
+        return self._stripes(offset, size, birth).attempts()
+
+    def compare(self, offset: int, good: bytes, birth: int) -> Iterator[Mismatch]:
+        return self._stripes(offset, len(good), birth).compare(good)
+
+    def _stripes(self, offset: int, size: int, birth: int) -> Stripes:
         width = self.width(birth)
         if width == len(self.children):
             columns = raidz.columns(offset, size, self.ashift, width, self.nparity)
@@ -50,7 +56,7 @@ class RaidZ(Vdev):
             rows = raidz.rows(
                 offset, size, self.ashift, len(self.children), width, self.nparity, self.moved, self.scratch
             )
-        return Stripes(self.name, self.children, self.nparity, rows, offset, size, birth).attempts()
+        return Stripes(self.name, self.children, self.nparity, rows, offset, size, birth)
 
     def leaves(self) -> Iterator[Leaf]:
         for child in self.children:
@@ -93,6 +99,21 @@ class Stripes:
                 if plan not in seen:
                     seen.add(plan)
                     yield self._attempt(without, ())
+
+    def compare(self, good: bytes) -> Iterator[Mismatch]:
+        """Where the children do not hold the columns, parity included, that belong to the block ``good``."""
+        done = 0
+        for row in self.rows:
+            data = []
+            for number, column in enumerate(row.columns[self.nparity :]):
+                start = row.places[number] if row.places else done
+                data.append(good[start : start + column.size])
+                done += column.size
+            parities = parity.generate(data, self.nparity, raidz=True)
+            for number, (column, wanted) in enumerate(zip(row.columns, [*parities, *data], strict=True)):
+                name = "PQR"[number] if number < self.nparity else ""
+                for found in self.children[column.child].compare(column.offset, wanted[: column.size], self.birth):
+                    yield found._replace(parity=name)
 
     def _attempt(self, without: frozenset[int], choices: tuple[tuple[int, int], ...]) -> Attempt:
         suspects = tuple(

@@ -14,7 +14,7 @@ from fsdrivers.redundancy import Attempt, Health
 from fsdrivers.zfs import blkptr, checksum, compress, layout
 from fsdrivers.zfs.blkptr import Blkptr, Dva
 from fsdrivers.zfs.label import eck_order, verify
-from fsdrivers.zfs.vdevs import Vdev
+from fsdrivers.zfs.vdevs import Mismatch, Vdev
 
 CACHE_BYTES = 24 << 20  # of decompressed metadata blocks that are kept
 MAX_GANG_DEPTH = 8  # a gang header points to gang headers when space is very tight
@@ -45,7 +45,19 @@ class Store:
             return bytes(pointer.lsize)
         if pointer.crypt and pointer.level == 0 and pointer.type != layout.OT_OBJSET:
             raise Locked(self.name, f"{structure} is encrypted")
-        data = self._physical(pointer, structure, 0)
+        return self.unpack(pointer, self._physical(pointer, structure, 0), structure)
+
+    def physical(self, pointer: Blkptr, structure: str) -> bytes:
+        """The ``pointer.psize`` bytes of a block that is neither hole nor embedded, as they are on the disk, verified.
+
+        Raises as read().
+        """
+        if pointer.psize > layout.MAX_BLOCK:
+            raise Corrupt(self.name, f"{structure}: size in block pointer", _where(pointer), got=pointer.psize)
+        return self._physical(pointer, structure, 0)
+
+    def unpack(self, pointer: Blkptr, data: bytes, structure: str) -> bytes:
+        """The ``pointer.lsize`` bytes that the physical block ``data`` stands for.  Raises Corrupt."""
         if pointer.compress == compress.OFF:
             if pointer.psize != pointer.lsize:
                 raise Corrupt(self.name, f"{structure}: sizes", _where(pointer), pointer.lsize, pointer.psize)
@@ -141,6 +153,11 @@ class Store:
 
     def _gang(self, pointer: Blkptr, dva: Dva, structure: str, depth: int) -> bytes:
         """The data of a block that was written in pieces because no free stretch was long enough."""
+        _, members = self._gang_header(pointer, dva, structure, depth)
+        return b"".join(self._physical(member, structure, depth + 1) for member in members)
+
+    def _gang_header(self, pointer: Blkptr, dva: Dva, structure: str, depth: int) -> tuple[bytes, list[Blkptr]]:
+        """The header at ``dva`` as it is on the disk, and the pointers to the pieces."""
         if depth >= MAX_GANG_DEPTH:
             raise Corrupt(self.name, f"{structure}: gang blocks nested too deeply", dva.offset)
 
@@ -156,7 +173,7 @@ class Store:
             lambda: self._lost(structure),
         )  # fmt: skip
         order = eck_order(header) or pointer.order
-        pieces, total = [], 0
+        members, total = [], 0
         for number in range(layout.GANG_POINTERS):
             child = blkptr.parse(header, number * layout.BLKPTR_SIZE, order)
             if child.hole:
@@ -164,10 +181,41 @@ class Store:
             total += child.psize
             if total > pointer.psize or child.embedded is not None:
                 raise Corrupt(self.name, f"{structure}: gang members", dva.offset, pointer.psize, total)
-            pieces.append(self._physical(child, structure, depth + 1))
+            members.append(child)
         if total != pointer.psize:
             raise Corrupt(self.name, f"{structure}: gang members", dva.offset, pointer.psize, total)
-        return b"".join(pieces)
+        return header, members
+
+    def compare(self, pointer: Blkptr, good: bytes, structure: str, depth: int = 0) -> Iterator[Mismatch]:
+        """Where the present devices do not hold what belongs to the physical block ``good``: copies and parity.
+
+        Raises Corrupt when a gang header of one of the copies is lost.
+        """
+        for dva in pointer.dvas:
+            if not dva.gang:
+                yield from self._compare(dva, good, pointer.physical_birth)
+                continue
+            header, members = self._gang_header(pointer, dva, structure, depth)
+            yield from self._compare(dva, header, pointer.physical_birth)
+            done = 0
+            for member in members:
+                yield from self.compare(member, good[done : done + member.psize], structure, depth + 1)
+                done += member.psize
+
+    def places(self, pointer: Blkptr) -> Iterator[tuple[str, int]]:
+        """The devices and byte offsets of the copies that lie on one present device each, in one piece."""
+        for dva in pointer.dvas:
+            if not dva.gang and dva.vdev < len(self.vdevs):
+                for attempt in self._copies(dva, pointer.psize, pointer.physical_birth):
+                    if attempt.suspects is None:
+                        yield attempt.device, attempt.offset
+
+    def _compare(self, dva: Dva, good: bytes, birth: int) -> Iterator[Mismatch]:
+        if dva.vdev < len(self.vdevs):
+            vdev = self.vdevs[dva.vdev]
+            # What a sector has more than the block was written as zeros (zio.c:zio_vdev_io_start).
+            whole = -(-len(good) >> vdev.ashift) << vdev.ashift
+            yield from vdev.compare(dva.offset, good.ljust(whole, b"\0"), birth)
 
     def _lost(self, structure: str) -> FsError:
         return MissingDevices(self.name, self.present, self.missing or ("nothing known",), f"needed for {structure}")

@@ -19,6 +19,7 @@ MAX_CHILDREN = 1024
 MAX_DEPTH = 8
 LEAVES = ("disk", "file")
 MIRRORS = ("mirror", "replacing", "spare")
+FILLING = ("resilver_txg", "rebuild_txg")  # in a leaf's configuration while it is resilvered or rebuilt
 
 Resolver = Callable[[int, int], list[Segment]]
 
@@ -86,7 +87,12 @@ def _node(config: NvList, context: Context, ashift: int, depth: int) -> Vdev:
         raise Corrupt(context.pool, "vdev configuration: nested too deeply", 0)
     if kind in LEAVES:
         guid = number(config, "guid")
-        return context.devices.get(guid) or Leaf(describe(config), guid, None)
+        leaf = context.devices.get(guid)
+        if leaf is None:
+            return Leaf(describe(config), guid, None)
+        # A device that is still being filled lacks what its turn has not come for (vdev.c:vdev_config_generate).
+        leaf.stale = leaf.stale or any(key in config for key in FILLING)
+        return leaf
     if kind in ("hole", "missing"):
         return Absent(name)
     if kind == "indirect":

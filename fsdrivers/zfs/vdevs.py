@@ -10,10 +10,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from fsdrivers.block import BlockDevice
+from fsdrivers.errors import ReadError
 from fsdrivers.redundancy import Attempt
 from fsdrivers.zfs.layout import BOOT_SIZE, DATA_START
+
+SECTOR = 512  # what damage is counted in
+
+
+class Mismatch(NamedTuple):
+    """A stretch of a device that does not hold what it should; ``offset`` and ``length`` in bytes of the device."""
+
+    device: str
+    offset: int
+    length: int
+    error: str
+    parity: str = ""  # "P", "Q" or "R" when it is not data
 
 
 class Vdev(ABC):
@@ -27,6 +41,13 @@ class Vdev(ABC):
         """The ways to get ``size`` bytes at ``offset``, cheapest first; none when too much is missing.
 
         ``birth`` is the txg in which the block was written.
+        """
+
+    @abstractmethod
+    def compare(self, offset: int, good: bytes, birth: int) -> Iterator[Mismatch]:
+        """Where the present devices below do not hold their parts of the block ``good`` at ``offset``.
+
+        ``good`` is whole sectors, ``birth`` the txg in which the block was written.
         """
 
     @abstractmethod
@@ -46,6 +67,21 @@ class Leaf(Vdev):
             at = DATA_START + offset
             yield Attempt(self.device.name, at, partial(self.device.read, at, size))
 
+    def compare(self, offset: int, good: bytes, birth: int) -> Iterator[Mismatch]:
+        # A device that was away for a while is no witness: the next import brings it up to date.
+        if self.device is None or self.stale or not good:
+            return
+        at = DATA_START + offset
+        try:
+            stored = self.device.read(at, len(good))
+        except ReadError as error:
+            yield Mismatch(self.device.name, at, len(good), str(error))
+            return
+        if stored != good:
+            bad = [at for at in range(0, len(good), SECTOR) if stored[at : at + SECTOR] != good[at : at + SECTOR]]
+            length = min(bad[-1] + SECTOR, len(good)) - bad[0]
+            yield Mismatch(self.device.name, at + bad[0], length, f"{len(bad)} sectors differ from what was written")
+
     def leaves(self) -> Iterator[Leaf]:
         yield self
 
@@ -60,6 +96,10 @@ class Mirror(Vdev):
         for child in self.children:
             yield from child.attempts(offset, size, birth)
 
+    def compare(self, offset: int, good: bytes, birth: int) -> Iterator[Mismatch]:
+        for child in self.children:
+            yield from child.compare(offset, good, birth)
+
     def leaves(self) -> Iterator[Leaf]:
         for child in self.children:
             yield from child.leaves()
@@ -72,6 +112,9 @@ class Absent(Vdev):
         self.name = name
 
     def attempts(self, offset: int, size: int, birth: int) -> Iterator[Attempt]:
+        return iter(())
+
+    def compare(self, offset: int, good: bytes, birth: int) -> Iterator[Mismatch]:
         return iter(())
 
     def leaves(self) -> Iterator[Leaf]:
@@ -104,6 +147,12 @@ class Indirect(Vdev):
                 yield self._joined([*first[:number], option, *first[number + 1 :]], offset)
         for rank in range(1, max(map(len, choices))):
             yield self._joined([options[min(rank, len(options) - 1)] for options in choices], offset)
+
+    def compare(self, offset: int, good: bytes, birth: int) -> Iterator[Mismatch]:
+        done = 0
+        for vdev, at, length in self.resolve(offset, len(good)):
+            yield from vdev.compare(at, good[done : done + length], birth)
+            done += length
 
     def _joined(self, parts: list[Attempt], offset: int) -> Attempt:
         names = " + ".join(dict.fromkeys(part.device for part in parts))

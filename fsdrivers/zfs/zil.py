@@ -48,36 +48,48 @@ def records(objset: Objset, txg: int) -> Iterator[Record]:
     Raises Corrupt when a block that a former import found whole is not whole any more, ReadError and MissingDevices
     when a log device does not answer.
     """
-    order = objset.pointer.order
-    claim_txg, replayed, raw, claim_block, flags, claim_record, *_ = layout.ZIL_HEADER[order].unpack(
-        objset.zil_header[: layout.ZIL_HEADER[order].size]
-    )
-    pointer = blkptr.parse(raw, 0, order)
-    claimed = bool(claim_txg)
-    last_block = claim_block if claimed else None
-    last_record = claim_record if claimed and flags & layout.ZIL_CLAIM_SEQ_VALID else None
+    claim_txg, replayed, _, _, flags, claim_record = _header(objset)
+    last_record = claim_record if claim_txg and flags & layout.ZIL_CLAIM_SEQ_VALID else None
     # An import claims what is newer than the last txg (zil.c:zil_claim): what was not claimed yet will be.
     first_txg = claim_txg or txg + 1
     kept = 0
-    for _ in range(MAX_BLOCKS):
-        if pointer.hole or (last_block is not None and pointer.digest[3] > last_block):
-            return
-        try:
-            block = _block(objset, pointer)
-        except (Corrupt, ReadError):
-            if claimed:
-                raise
-            return
-        content, order, following = _unchain(pointer, block)
+    for pointer, block in chain(objset):
+        content, order, _ = _unchain(pointer, block)
         kept += len(content)
-        if following is None or kept > MAX_BYTES:
+        if kept > MAX_BYTES:
             return
         for record, born in _split(content, order):
             if last_record is not None and record.sequence > last_record:
                 return
             if record.sequence > replayed and born >= first_txg:
                 yield record
+
+
+def chain(objset: Objset) -> Iterator[tuple[Blkptr, bytes]]:
+    """The blocks of the log with the pointers to them, in order.  Raises as records()."""
+    claim_txg, _, pointer, claim_block, _, _ = _header(objset)
+    for _ in range(MAX_BLOCKS):
+        if pointer.hole or (claim_txg and pointer.digest[3] > claim_block):
+            return
+        try:
+            block = _block(objset, pointer)
+        except (Corrupt, ReadError):
+            if claim_txg:
+                raise
+            return
+        following = _unchain(pointer, block)[2]
+        if following is None:
+            return
+        yield pointer, block
         pointer = following
+
+
+def _header(objset: Objset) -> tuple[int, int, Blkptr, int, int, int]:
+    """Claim txg (0: not claimed), last replayed record, first block, last claimed block, flags, last claimed record."""
+    order = objset.pointer.order
+    shape = layout.ZIL_HEADER[order]
+    claim_txg, replayed, raw, block, flags, record, *_ = shape.unpack(objset.zil_header[: shape.size])
+    return claim_txg, replayed, blkptr.parse(raw, 0, order), block, flags, record
 
 
 def _block(objset: Objset, pointer: Blkptr) -> bytes:

@@ -1,8 +1,8 @@
 # The two commands: `make run` and `make test`.  Everything else is a part of them.
 #
-# Knobs: SUITE=trixie (the Debian of `make run`), KERNEL=path (another bootstrap kernel), ARGS="..." (more arguments for
-# `python -m qemu run` or pytest), ZFS=1 (boots from ZFS too; compiles OpenZFS once, 5 to 15 minutes),
-# POOLBOOT_ACCEL=tcg|kvm, POOLBOOT_CACHE=directory.
+# Knobs: SUITE=trixie (the Debian of `make run`), KERNEL=debian or a path (another bootstrap kernel than our slim one),
+# ARGS="..." (more arguments for `python -m qemu run` or pytest), ZFS=1 (boots from ZFS too; compiles OpenZFS once,
+# 5 to 15 minutes), POOLBOOT_ACCEL=tcg|kvm, POOLBOOT_CACHE=directory.
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -13,7 +13,7 @@ SPREAD := --numprocesses $(JOBS) --dist loadfile
 SUITE ?= bookworm
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help run test qemu-test firmware-test unit-test lint bench image setup clean
+.PHONY: help run test qemu-test firmware-test arm64 unit-test lint bench image setup clean
 
 help:
 	@echo "make run        build the boot image, make a Debian on three btrfs disks, boot it in QEMU"
@@ -21,6 +21,7 @@ help:
 	@echo "make unit-test  only the tests that need no QEMU"
 	@echo "make qemu-test  only the boots"
 	@echo "make firmware-test  the EFI file: disk, ISO, Secure Boot, Path C (not part of make test)"
+	@echo "make arm64      kernel and program for arm64, started on an emulated board (not part of make test)"
 	@echo "make lint       ruff and mypy --strict"
 	@echo "make bench      measure against the budgets"
 	@echo "make image      build/vmlinuz and build/initramfs.cpio.zst"
@@ -41,6 +42,11 @@ qemu-test: setup image
 # Builds the slim kernel and boots it through OVMF eight times and more: too long for every `make test`.
 firmware-test: setup
 	$(PYTEST) -m firmware tests/boot $(ARGS)
+
+# Compiles in an emulated arm64 Debian: wants qemu-user-static, qemu-system-arm, gcc-aarch64-linux-gnu, and patience.
+arm64: setup
+	$(PYTHON) build.py arm64
+	$(PYTHON) -m qemu arm64
 
 unit-test: setup
 	$(PYTEST) -m "not boot and not images and not firmware and not zfs" tests $(ARGS)

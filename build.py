@@ -3,8 +3,9 @@
     python build.py                  everything
     python build.py program          only build/init
     python build.py native           compile fsdrivers/native beside its sources
-    python build.py kernel           the slim bootstrap kernel of kernel-config/, as build/vmlinuz-slim
-    python build.py loader           build/loader.efi, loader.img and loader.iso, with the slim kernel
+    python build.py kernel           only the kernel: of kernel-config/, compiled from Debian's source
+    python build.py loader           build/loader.efi, loader.img and loader.iso
+    python build.py arm64            kernel, program and initramfs for arm64, in build/arm64/
 
 How it is done is in the package ``artefacts``; this file is the command line.
 """
@@ -21,6 +22,7 @@ from artefacts.steps import BuildError, replace, short, step
 
 PROJECT = Path(__file__).resolve().parent
 SLIM, DEBIAN = "slim", "debian"
+WHAT = ("all", "program", "native", "kernel", "loader", "arm64")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,9 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.what == "program":
             program.build(options.output, static=not options.dynamic)
         elif options.what == "kernel":
-            _slim_kernel(options)
+            _kernel_alone(options)
         elif options.what == "loader":
             _loader(options)
+        elif options.what == "arm64":
+            _arm64(options)
         else:
             _everything(options)
     except BuildError as error:
@@ -52,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="build.py", description="Build the boot image of poolboot.")
-    parser.add_argument("what", nargs="?", default="all", choices=["all", "program", "native", "kernel", "loader"])
+    parser.add_argument("what", nargs="?", default="all", choices=WHAT)
     parser.add_argument("--output", type=Path, default=PROJECT / "build", metavar="DIR", help="default: build/")
     parser.add_argument(
         "--dynamic", action="store_true", help="a dynamic program with its libraries, where there is no libpython.a"
@@ -65,14 +69,18 @@ def _parser() -> argparse.ArgumentParser:
         help="also put in a program with its libraries, any file, or a kernel module with its dependencies",
     )
     parser.add_argument(
-        "--kernel", type=Path, metavar="PATH|slim|debian", help="bootstrap kernel (default: debian; for loader: slim)"
+        "--kernel",
+        type=Path,
+        default=Path(SLIM),
+        metavar="PATH|slim|debian",
+        help="bootstrap kernel: of kernel-config/ (default), Debian's with its modules, or your own",
     )
     parser.add_argument(
         "--modules", type=Path, metavar="DIR", help="its lib/modules/RELEASE; without it nothing is a module"
     )
-    parser.add_argument("--suite", default="bookworm", help="the Debian suite of the default kernel (%(default)s)")
+    parser.add_argument("--suite", default="bookworm", help="the Debian suite of the kernel (%(default)s)")
     parser.add_argument(
-        "--kernel-package", default="linux-image-cloud-amd64", metavar="NAME", help="or another one (%(default)s)"
+        "--kernel-package", default="linux-image-cloud-amd64", metavar="NAME", help="with --kernel debian (%(default)s)"
     )
     parser.add_argument(
         "--arch", default="x86_64", choices=["x86_64", "arm64"], help="of the slim kernel (%(default)s)"
@@ -89,17 +97,18 @@ def _parser() -> argparse.ArgumentParser:
 def _everything(options: argparse.Namespace) -> None:
     includes = [initramfs.parse_include(text) for text in options.include]
     made = program.build(options.output, static=not options.dynamic)
-    kernel = _kernel(options, DEBIAN)
+    kernel = _kernel(options)
     _install_kernel(kernel, options.output)
     carried = kernel if kernel.modules.is_dir() else None
     image, parts = initramfs.build(options.output, made, carried, kernel.release, includes)
     _print_sizes(parts, image, options.output / "vmlinuz")
 
 
-def _slim_kernel(options: argparse.Namespace) -> None:
-    kernel = _kernel(options, SLIM)
-    _install_kernel(kernel, options.output, "vmlinuz-slim")
-    print(f"build:   {short(options.output / 'vmlinuz-slim')}  {kernel.vmlinuz.stat().st_size:,} bytes")
+def _kernel_alone(options: argparse.Namespace) -> None:
+    kernel = _kernel(options)
+    name = "vmlinuz" if options.arch == "x86_64" else f"vmlinuz-{options.arch}"
+    _install_kernel(kernel, options.output, name)
+    print(f"build:   {short(options.output / name)}  {kernel.vmlinuz.stat().st_size:,} bytes")
     if not options.compare:
         return
     from artefacts import kernel_compare
@@ -118,10 +127,10 @@ def _loader(options: argparse.Namespace) -> None:
     from loader import make, uki
 
     made = program.build(options.output, static=not options.dynamic)
-    kernel = _kernel(options, SLIM)
+    kernel = _kernel(options)
     carried = kernel if kernel.modules.is_dir() else None
     includes = [initramfs.parse_include(text) for text in options.include]
-    # Beside the one that build/vmlinuz goes with: the slim kernel needs no modules.
+    # Beside the one that build/vmlinuz goes with, which may be another kernel.
     image, parts = initramfs.build(options.output / "loader", made, carried, kernel.release, includes)
     key, certificate = options.sign or (None, None)
     wishes = make.Wishes(options.cmdline, key, certificate, options.esp_size << 20, options.conf)
@@ -131,8 +140,21 @@ def _loader(options: argparse.Namespace) -> None:
         print(f"build:   {short(path)}  {path.stat().st_size:,} bytes")
 
 
-def _kernel(options: argparse.Namespace, default: str) -> debian.Kernel:
-    chosen = default if options.kernel is None else str(options.kernel)
+def _arm64(options: argparse.Namespace) -> None:
+    from artefacts import arm64, kernel_build
+
+    output = options.output / "arm64"
+    built = kernel_build.build(options.suite, "arm64")
+    kernel = debian.Kernel(built.image, Path("/nonexistent"), built.release)
+    _install_kernel(kernel, output)
+    made = arm64.build(output)
+    image, parts = initramfs.build(output, made.program, None, kernel.release, [])
+    _print_sizes(parts, image, kernel.vmlinuz)
+    print(f"build:   the kernel took {built.seconds:.0f} s, the program {made.seconds:.0f} s")
+
+
+def _kernel(options: argparse.Namespace) -> debian.Kernel:
+    chosen = str(options.kernel)
     if chosen in (SLIM, DEBIAN) and options.modules is not None:
         raise BuildError("--modules belongs to a --kernel", "give both, or neither")
     if chosen == SLIM:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from artefacts.steps import BuildError
-from qemu import run
+from qemu import arm64, run
 from qemu.machine import BUSES, MachineError
 from qemu.workshop import RecipeError
 
@@ -18,7 +17,9 @@ def main() -> int:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     boot = commands.add_parser("run", help="build the boot image, make a Debian on three btrfs disks, and boot it")
     boot.add_argument("--suite", default="bookworm", help="which Debian (default: %(default)s)")
-    boot.add_argument("--kernel", type=Path, help="bootstrap kernel (default: build/vmlinuz)")
+    boot.add_argument(
+        "--kernel", default="slim", metavar="PATH|slim|debian", help="bootstrap kernel (default: %(default)s)"
+    )
     boot.add_argument(
         "--bus", default="virtio", choices=sorted(BUSES), help="what the disks are (default: %(default)s)"
     )
@@ -28,9 +29,12 @@ def main() -> int:
     boot.add_argument(
         "--timeout", type=float, default=600, metavar="S", help="without a terminal (default: %(default)s)"
     )
+    boot.set_defaults(run=run.run)
+    arm = commands.add_parser("arm64", help="start what `build.py arm64` made on an emulated arm64 board")
+    arm.set_defaults(run=arm64.main)
     options = parser.parse_args()
     try:
-        return run.run(options)
+        return int(options.run(options))
     except (BuildError, RecipeError, MachineError) as error:
         hint = getattr(error, "hint", "")
         print(f"qemu: error: {error}" + (f"\nqemu: hint: {hint}" if hint else ""), file=sys.stderr)

@@ -5,6 +5,7 @@ A whole Debian would prove nothing more about reading its kernel, and takes minu
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 from artefacts import cache, cpio, debian
@@ -13,6 +14,8 @@ from qemu import zfs as zfs_workshop
 from qemu.workshop import MIB, Made, Recipe
 
 MARKER = "POOLBOOT-TEST-MARKER: the initrd runs"
+
+LARGE = 60_000_000  # bytes
 
 # name -> where its disks stand in Made.disks
 BTRFS = {"raid5": (0, 3), "raid6": (3, 7), "raid10": (7, 11), "snapshot": (11, 12), "log": (13, 14)}
@@ -70,6 +73,27 @@ def zfs(kernel: Path, suite: str = "bookworm") -> Made:
     )
 
 
+def large(suite: str = "bookworm") -> Made:
+    """One btrfs disk whose kernel and initrd are LARGE bytes and more.  Raises as btrfs() does."""
+
+    def pad(work: Path) -> None:
+        archive = cpio.Archive()
+        archive.file("padding", random.Random(60).randbytes(LARGE), 0o644)
+        first = initrd(suite).read_bytes()
+        (work / "initrd").write_bytes(first + bytes(-len(first) % 4) + archive.pack())
+
+    padded = cache.entry("roots", f"large-{suite}-{cache.key(LARGE, initrd(suite).parent.name)}", pad) / "initrd"
+    return workshop.make(
+        Recipe(
+            f"large-{suite}",
+            _SYSTEM + _LARGE,
+            disks=(512 * MIB,),
+            suite=suite,
+            inputs=(debian.kernel(suite).vmlinuz, padded),
+        )
+    )
+
+
 _SYSTEM = r"""
 kernel=$(echo /in/vmlinuz*)
 system() (
@@ -120,6 +144,13 @@ blockdev --flushbufs ${DISK[12]} ${DISK[13]}
 dd if=${DISK[12]} of=${DISK[13]} bs=1M iflag=direct oflag=direct conv=sparse status=none
 umount /mnt
 btrfs inspect-internal dump-super ${DISK[13]} | grep -E '^log_root[[:space:]]+[1-9]'
+"""
+
+_LARGE = r"""
+mkfs.btrfs -q -L large $DISK
+mount $DISK /mnt
+system /mnt vmlinuz-6.1.0-1-test initrd.img-6.1.0-1-test large
+umount /mnt
 """
 
 _ZFS = r"""

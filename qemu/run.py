@@ -36,26 +36,24 @@ class Times:
         return "\n".join(f"run: {seconds:7.1f} s  {what}" for what, seconds in [*self._steps, ("in all", total)])
 
 
-def build() -> None:
-    """Bring build/vmlinuz and build/initramfs.cpio.zst up to date.  Raises BuildError."""
-    done = subprocess.run([sys.executable, PROJECT / "build.py"], cwd=PROJECT, check=False)
+def build(kernel: str = "slim") -> tuple[Path, Path]:
+    """Bring build/vmlinuz and build/initramfs.cpio.zst up to date; ``kernel`` as build.py takes it.
+
+    Returns both.  Raises BuildError.
+    """
+    done = subprocess.run([sys.executable, PROJECT / "build.py", "--kernel", kernel], cwd=PROJECT, check=False)
     if done.returncode:
         raise BuildError(f"build.py ended with status {done.returncode}; it says above why")
-
-
-def bootstrap(kernel: Path | None = None) -> tuple[Path, Path]:
-    """The bootstrap kernel and initramfs that build.py made."""
-    return kernel or BUILD / "vmlinuz", BUILD / "initramfs.cpio.zst"
+    return BUILD / "vmlinuz", BUILD / "initramfs.cpio.zst"
 
 
 def run(options: argparse.Namespace) -> int:
     """Do everything; returns the exit status.  Raises BuildError, RecipeError or MachineError."""
     times = Times()
     with times.step("boot image (build.py)"):
-        build()
+        kernel, initrd = build(options.kernel)
     with times.step("Debian on three btrfs disks"):
         made = images.debian_raid1(options.suite)
-    kernel, initrd = bootstrap(options.kernel)
     disks = [Disk(path, options.bus) for number, path in enumerate(made.disks) if number not in options.unplug]
     log = BUILD / "run-console.log"
     machine = Machine(

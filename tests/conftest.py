@@ -21,7 +21,7 @@ SLOW_SECONDS = 1800  # the first test that needs an image waits until it is made
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--suite", default="bookworm", help="the Debian that the boot tests boot")
-    parser.addoption("--kernel", type=Path, help="bootstrap kernel for the boot tests (default: build/vmlinuz)")
+    parser.addoption("--kernel", default="slim", help="bootstrap kernel for the boot tests: a path, slim or debian")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,8 +60,7 @@ def _aloud(config: pytest.Config) -> Iterator[None]:
 def boot_image(request: pytest.FixtureRequest) -> BootImage:
     """What build.py makes of the sources as they are now."""
     with _aloud(request.config):
-        run.build()
-    return BootImage(*run.bootstrap(request.config.getoption("--kernel")))
+        return BootImage(*run.build(request.config.getoption("--kernel")))
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from efi_files import Loader, build
 
-from qemu import run
+from qemu import layouts, ovmf, run
 from qemu.machine import Disk, Machine
+from qemu.workshop import Made
 
 LOGS = run.BUILD / "boot-logs"
 
@@ -25,6 +27,28 @@ def machine(boot_image: Any, request: pytest.FixtureRequest) -> Callable[..., Ma
         return Machine(boot_image.kernel, boot_image.initrd, cmdline, disks, log=log, **options)
 
     return make
+
+
+@pytest.fixture
+def firmware(request: pytest.FixtureRequest) -> Callable[..., Machine]:
+    """Makes a Machine that UEFI firmware starts from its disks, as ovmf.start() does; its console goes to LOGS."""
+
+    def make(disks: Sequence[Path | Disk], store: ovmf.Store | None = None, **options: Any) -> Machine:
+        return ovmf.start(disks, store, log=LOGS / f"{request.node.name}.log", **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def loader() -> Loader:
+    """The EFI file and what it lies on."""
+    return build(run.BUILD)
+
+
+@pytest.fixture(scope="session")
+def btrfs_layouts() -> Made:
+    """Small systems on the disks that layouts.BTRFS names."""
+    return layouts.btrfs()
 
 
 @pytest.fixture

@@ -15,11 +15,6 @@ pytestmark = pytest.mark.boot
 Machines = Callable[..., Machine]
 
 
-@pytest.fixture(scope="session")
-def btrfs_layouts() -> Made:
-    return layouts.btrfs()
-
-
 @pytest.mark.parametrize(
     ("layout", "unplugged", "state", "flags"),
     [

@@ -1,0 +1,150 @@
+"""Path C: the kernel is staged on an EFI system partition, and the firmware starts it, once."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from efi_files import Loader, add_conf, build
+
+from init.efivars import POOLBOOT
+from qemu import layouts, ovmf
+from qemu.machine import Disk, Machine
+from qemu.workshop import Made
+
+pytestmark = pytest.mark.firmware
+
+Firmwares = Callable[..., Machine]
+BOOT_SECONDS = 180
+STAGED = "poolboot: the firmware starts Boot"
+STAGING = "timeout=0\nhandover=firmware\n"
+
+
+@pytest.fixture
+def system(btrfs_layouts: Made) -> list[Path]:
+    """The disks of a system; its initrd says how it was started, and powers off."""
+    first, last = layouts.BTRFS["snapshot"]
+    return btrfs_layouts.disks[first:last]
+
+
+@pytest.fixture
+def image(loader: Loader, tmp_path: Path) -> Path:
+    """A disk with the EFI file whose poolboot.conf asks for Path C."""
+    target = tmp_path / "loader.img"
+    shutil.copyfile(loader.image, target)
+    add_conf(target, STAGING)
+    return target
+
+
+def test_path_c_stages_reboots_and_comes_back(
+    firmware: Firmwares, image: Path, system: list[Path], tmp_path: Path
+) -> None:
+    """Poolboot stages and reboots; the firmware starts the distribution's own kernel; then it is poolboot again."""
+    store = ovmf.kept(tmp_path / "vars.fd")
+    disks = [Disk(image, snapshot=False), *system]
+    with firmware(disks, store, reboots=True) as guest:
+        guest.expect(r"poolboot: writing EFI/poolboot/linux-", BOOT_SECONDS)
+        guest.expect(r"poolboot: writing EFI/poolboot/initrd-")
+        guest.expect(r"poolboot: the firmware starts Boot[0-9A-F]{4} next", 60)
+        guest.expect(layouts.MARKER, BOOT_SECONDS)
+        booted = guest.expect("booted with: (.*)")[1]
+        assert "initrd=\\EFI\\poolboot\\initrd-" in booted
+        assert "rootflags=subvol=@/.snapshots/1/snapshot" in booted
+        assert guest.wait_exit() == 0
+    with firmware(disks, store, reboots=True) as guest:
+        guest.expect(r"poolboot: knobs from poolboot.conf", BOOT_SECONDS)
+        guest.expect(r"poolboot: booting ", 60)
+        entries = [line for line in guest.console.splitlines() if line.startswith("poolboot: entry ")]
+        assert len(entries) == 1, "what is on our own ESP is not a system"
+
+
+@pytest.mark.parametrize(
+    ("esp", "complaint"),
+    [
+        ({"readonly": True}, r"mount of /dev/\S+: (EROFS|EACCES): .*; the disk is read-only"),
+        ({"size": 16}, r"not enough room on the EFI system partition: \S+ MiB needed, \S+ MiB free"),
+        ({"full": True}, r"EFI variable \S+ cannot be written: ENOSPC"),
+    ],
+    ids=["read-only", "no room", "NVRAM full"],
+)
+def test_a_machine_that_cannot_stage_says_why(
+    firmware: Firmwares, loader: Loader, system: list[Path], tmp_path: Path, esp: dict[str, Any], complaint: str
+) -> None:
+    from loader import esp as loader_esp
+
+    image = tmp_path / "loader.img"
+    size = esp.get("size", 64)
+    loader_esp.disk({"EFI/BOOT/BOOTX64.EFI": loader.efi}, image, tmp_path / "log", size << 20)
+    add_conf(image, STAGING)
+    store = ovmf.kept(tmp_path / "vars.fd")
+    if esp.get("full"):
+        store = full_store(tmp_path / "full.fd")
+    with firmware([Disk(image, snapshot=False, readonly=esp.get("readonly", False)), *system], store) as guest:
+        guest.expect(r"poolboot: booting ", BOOT_SECONDS)
+        guest.expect(rf"poolboot: error: .*{complaint}", 60)
+        guest.expect(r"poolboot> ", 30)
+
+
+def full_store(target: Path) -> ovmf.Store:
+    """A store with so little room that Linux leaves the rest to the firmware."""
+    filling = {(f"Filling{number}", POOLBOOT): bytes(30000) for number in range(8)}
+    return ovmf.with_variables(filling, target)._replace(keep=True)
+
+
+def test_a_machine_without_efi_variables_boots_by_kexec(
+    firmware: Firmwares, system: list[Path], tmp_path: Path
+) -> None:
+    """Firmware whose services are broken, or switched off: nothing is known of how we were started."""
+    made = build(tmp_path, "--cmdline", "efi=noruntime")
+    with firmware([made.image, *system]) as guest:
+        guest.expect(r"poolboot: jumping after ", BOOT_SECONDS)
+        guest.expect(layouts.MARKER, BOOT_SECONDS)
+
+
+def test_a_machine_without_uefi_cannot_stage(machine: Firmwares, system: list[Path]) -> None:
+    with machine(system, "poolboot.handover=firmware poolboot.wait=3") as guest:
+        guest.expect(r"poolboot: error: .*this machine has no EFI variables", BOOT_SECONDS)
+        guest.expect(r"poolboot> ", 30)
+
+
+CUTS, ROUND = 20, 5
+INITRD = "/boot/initrd-6.4.0-1-default"
+
+
+@pytest.mark.timeout(3600)
+def test_a_power_cut_while_staging_leaves_a_machine_that_boots(
+    firmware: Firmwares, image: Path, system: list[Path], tmp_path: Path
+) -> None:
+    """QEMU is killed at random moments of Path C, again and again on the same disk; it starts something each time.
+
+    The initrd is another one each time: the one that the boot option points at has to survive the writing of the next.
+    Each round begins with an empty ESP, so that the kernel is written, too.
+    """
+    choose = random.Random(5)
+    moments = [choose.random() for _ in range(CUTS)]
+    unfinished = started = 0
+    seconds = 0.0  # that staging takes, measured first
+    while moments:
+        if len(moments) % ROUND == 0:
+            disk, store = tmp_path / "disk.img", ovmf.kept(tmp_path / "vars.fd")
+            shutil.copyfile(image, disk)
+        add_conf(disk, f"{STAGING}initrd={INITRD if len(moments) % 2 else f'{INITRD},{INITRD}'}\n")
+        with firmware([Disk(disk, snapshot=False), *system], store, reboots=True) as guest:
+            # Either it is us, or the kernel that was staged.
+            if guest.expect(r"poolboot: booting |Linux version .*cloud", BOOT_SECONDS)[0].startswith("Linux"):
+                guest.expect(layouts.MARKER, BOOT_SECONDS)
+                started += 1
+            elif not seconds:
+                began = time.monotonic()
+                guest.expect(STAGED, 120)
+                seconds = time.monotonic() - began
+            else:
+                time.sleep(moments.pop() * seconds * 1.1)
+                unfinished += STAGED not in guest.console
+    assert started
+    assert unfinished >= CUTS // 2

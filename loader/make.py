@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from artefacts.steps import BuildError
+from artefacts import cache
+from artefacts.steps import BuildError, short
 from loader import esp, iso, sign, uki
 
 BUDGET = 9 << 20
@@ -29,6 +30,11 @@ def build(output: Path, parts: uki.Parts, wishes: Wishes, architecture: str = "x
     """Write ``loader.efi``, ``loader.img`` and ``loader.iso`` into ``output``.  Raises BuildError."""
     if (wishes.key is None) != (wishes.certificate is None):
         raise BuildError("signing takes a key and its certificate", "--sign KEY CERT")
+    with cache.alone(output / ".loader.lock", f"build: waiting for another build in {short(output)}"):
+        return _build(output, parts, wishes, architecture)
+
+
+def _build(output: Path, parts: uki.Parts, wishes: Wishes, architecture: str) -> list[Path]:
     log = output / "logs" / "loader.log"
     efi = output / "loader.efi"
     cmdline = f"{parts.cmdline} {wishes.cmdline}".strip()

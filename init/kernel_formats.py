@@ -90,6 +90,18 @@ def unwrap(file: File) -> File | None:
     return MemoryFile(file.path, _decompress(file, kind)) if kind else None
 
 
+def decompressed(file: File) -> Iterator[bytes]:
+    """The content of a compressed file in pieces; the file itself when it is not compressed.
+
+    Raises Corrupt, Unsupported, the driver's errors.
+    """
+    kind = wrapping(file.read(0, HEAD))
+    try:
+        yield from _DECODERS[kind](file, MAX_KERNEL) if kind in _DECODERS else map(bytes, file.chunks())
+    except BadData as error:
+        raise Corrupt(file.path, f"{kind} data", 0, None, str(error)) from error
+
+
 def _linux_section(file: File) -> File | None:
     """The kernel of a unified image; None for another EFI program."""
     _, sections = uki.sections(file)

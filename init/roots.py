@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import Filesystem
 from fsdrivers.pool import Pool, Root, Slot
 from init.config import BootConfig
+
+if TYPE_CHECKING:
+    from fsdrivers.zfs.environments import Environment
 
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 # init/main.c:kernel_init, v6.12; then systemd's own place
@@ -16,7 +19,9 @@ INITS = ("/sbin/init", "/etc/init", "/bin/init", "/usr/lib/systemd/systemd", "/b
 
 TOP_LEVEL = 5  # include/uapi/linux/btrfs_tree.h:BTRFS_FS_TREE_OBJECTID, v6.12
 MAX_CANDIDATES = 32  # subvolumes that are opened to look for an operating system
-MAX_DEPTH = 2  # path components of such a subvolume: those of containers lie deeper
+MAX_DEPTH = {"btrfs": 2, "zfs": 5}  # path components of such a tree: those of containers lie deeper
+# Where container managers keep trees with a system in each.
+_CONTAINERS = ("docker", "containers", "lxc", "lxd", "incus", "machines", "podman")
 # Where snapper and timeshift keep snapshots of the root: never booted unless asked for.
 _SNAPSHOTS = (".snapshots", "timeshift-btrfs", "snapshots")
 _USUAL = ("@", "@rootfs", "root", "rootfs", "@root")  # Ubuntu, Debian, Fedora and Arch call it so
@@ -30,6 +35,14 @@ class BootRoot(NamedTuple):
     pool: Pool
     root: Root
     filesystem: Filesystem
+    environment: Environment | None = None  # what a file system of ZFS says of itself as one to boot
+
+    def has(self, path: str) -> bool:
+        """Whether ``path`` is there; damage on the way counts as no."""
+        try:
+            return self.filesystem.exists(path)
+        except FsError:
+            return False
 
     @property
     def where(self) -> str:
@@ -80,7 +93,8 @@ def wanted(root: str) -> Wanted:
     if upper in ("ZFS", "ZFS=AUTO", "ZFS:AUTO", "ZFS:"):
         return Wanted("kind", "zfs")
     if upper.startswith(("ZFS=", "ZFS:")):
-        dataset = root[4:].strip("/")
+        # dracut has "+" for a blank, which no name on ZFS holds.
+        dataset = root[4:].strip("/").replace("+", " ")
         return Wanted("zfs", dataset.partition("/")[0], dataset if "/" in dataset else "")
     if root.startswith("/dev/"):
         return Wanted("device", root)
@@ -102,20 +116,40 @@ def candidates(pool: Pool, config: BootConfig, note: Note) -> Iterator[BootRoot]
     except FsError as error:
         note(f"{pool.kind} {pool.name or pool.uuid}: cannot list its trees: {error}")
         return
+    known = {one.name: one for one in environments(pool, note)}
     named = _named(roots, config)
     if named is not None:
         if not named:
             note(f"{pool.kind} {pool.name or pool.uuid}: has no tree that root= and rootflags= ask for")
         for root in named:
-            yield from _open(pool, root, note)
+            yield from _open(pool, root, known, note)
         return
-    likely = sorted((root for root in roots if not root.default and _plausible(root)), key=_rank)
+    if known:
+        # The pool itself says which ones are meant to be booted.
+        usable = [one.name for one in known.values() if one.bootfs or one.canmount != "off"]
+        likely = sorted((root for root in roots if root.name in usable), key=lambda root: not known[root.name].bootfs)
+        for root in likely[:MAX_CANDIDATES]:
+            yield from _open(pool, root, known, note)
+        return
+    likely = sorted((root for root in roots if not root.default and _plausible(pool, root)), key=_rank)
     if len(likely) > MAX_CANDIDATES:
         note(f"{pool.kind} {pool.name or pool.uuid}: looks at {MAX_CANDIDATES} of {len(likely)} trees")
     for root in [root for root in roots if root.default] + likely[:MAX_CANDIDATES]:
-        for found in _open(pool, root, note):
+        for found in _open(pool, root, known, note):
             if root.default or looks_like_root(found.filesystem):
                 yield found
+
+
+def environments(pool: Pool, note: Note) -> list[Environment]:
+    """The boot environments of a ZFS pool; none of another one."""
+    listing: Callable[[], list[Environment]] | None = getattr(pool, "environments", None)
+    if listing is None:
+        return []
+    try:
+        return listing()
+    except FsError as error:
+        note(f"{pool.kind} {pool.name}: its boot environments cannot be listed: {error}")
+        return []
 
 
 def looks_like_root(filesystem: Filesystem) -> bool:
@@ -157,9 +191,11 @@ def _path(root: Root) -> str:
     return "" if root.id == TOP_LEVEL else root.name.strip("/")
 
 
-def _plausible(root: Root) -> bool:
+def _plausible(pool: Pool, root: Root) -> bool:
     parts = _path(root).split("/")
-    return not root.readonly and len(parts) <= MAX_DEPTH and not any(part in _SNAPSHOTS for part in parts)
+    if len(parts) > MAX_DEPTH.get(pool.kind, 1) or any(part in _SNAPSHOTS or part in _CONTAINERS for part in parts):
+        return False
+    return not root.readonly
 
 
 def _rank(root: Root) -> tuple[int, int, str]:
@@ -167,9 +203,9 @@ def _rank(root: Root) -> tuple[int, int, str]:
     return (_USUAL.index(path) if path in _USUAL else len(_USUAL), path.count("/"), path)
 
 
-def _open(pool: Pool, root: Root, note: Note) -> Iterator[BootRoot]:
+def _open(pool: Pool, root: Root, known: dict[str, Environment], note: Note) -> Iterator[BootRoot]:
     """The opened root, or nothing and a note when it cannot be opened."""
     try:
-        yield BootRoot(pool, root, pool.open(root.name))
+        yield BootRoot(pool, root, pool.open(root.name), known.get(root.name.partition("@")[0]))
     except FsError as error:
         note(f"{pool.kind} {pool.name or pool.uuid}: {root.name or '/'} cannot be opened: {error}")

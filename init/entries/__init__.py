@@ -32,7 +32,9 @@ def find(place: BootRoot, config: BootConfig, note: Callable[[str], None]) -> li
             note(f"{place.where}: poolboot.kernel=: {error}")
             return []
     entries: list[BootEntry] = []
-    for source in SOURCES:
+    environment = place.environment
+    # Who states a command line for a boot environment has it booted without the help of a boot loader's files.
+    for source in SOURCES if not (environment and environment.commandline) else (kernels.find,):
         try:
             # A kernel that the boot loader's configuration names is not offered once more by its file name.
             known = {entry.kernel for entry in entries if entry.initrds and entry.files is None and not entry.rescue}
@@ -41,9 +43,19 @@ def find(place: BootRoot, config: BootConfig, note: Callable[[str], None]) -> li
                     entries.append(entry)
         except FsError as error:
             note(f"{place.where}: {error}")
+    if environment and environment.kernel:
+        entries = _preferred(entries, environment.kernel)
     if config.initrd:
         entries = [entry._replace(initrds=tuple(map(_absolute, config.initrd))) for entry in entries]
     return entries
+
+
+def _preferred(entries: list[BootEntry], name: str) -> list[BootEntry]:
+    """``entries`` with those for the default that org.zfsbootmenu:kernel means; if there are none, as they were."""
+    alike = [name in entry.kernel.rpartition("/")[2] for entry in entries]
+    if not any(alike):
+        return entries
+    return [entry._replace(default=matches) for entry, matches in zip(entries, alike, strict=True)]
 
 
 def snapshots_of(entry: BootEntry, note: Callable[[str], None]) -> list[Snapshot]:
@@ -63,7 +75,8 @@ def of_snapshot(
     root that it is a snapshot of, is taken with the snapshot as its root.
     """
     try:
-        place = BootRoot(snapshot.pool, snapshot.root, snapshot.pool.open(snapshot.root.name))
+        tree = snapshot.pool.open(snapshot.root.name)
+        place = BootRoot(snapshot.pool, snapshot.root, tree, like.place.environment)
     except FsError as error:
         note(f"{snapshot.where} cannot be opened: {error}")
         return []
@@ -79,7 +92,7 @@ def _marked(entry: BootEntry, snapshot: Snapshot) -> BootEntry:
     notes = list(entry.notes)
     if snapshot.tool == snapshots.ZFS:
         dataset, _, name = snapshot.root.name.partition("@")
-        notes.append(f"Debian's and Ubuntu's initrd boots a clone of it, which it makes as {dataset}_{name}")
+        notes.append(f"Debian's and Ubuntu's initrd boots a clone of it, {dataset}_{name}, made anew each time")
     elif snapshot.readonly:
         notes.append("this snapshot is read-only: the system cannot write to its root")
     return entry._replace(title=f"{entry.title}, {snapshot.title}", notes=tuple(notes), snapshot=snapshot)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fsdrivers.errors import FsError, NotADirectory, NotFound
-from fsdrivers.filesystem import Filesystem
+from fsdrivers.filesystem import File, Filesystem
 from init import config as _config
 from init.config import BootConfig
 from init.entries import shellvars
@@ -13,14 +13,16 @@ MAX_FILE = 1 << 18  # bytes of a configuration file
 MAX_DROP_INS = 64
 
 KERNEL_CMDLINE = ("/etc/kernel/cmdline", "/usr/lib/kernel/cmdline")
+CMDLINE_PARTS, MKINITCPIO = "/etc/cmdline.d", "/etc/mkinitcpio.conf"
 GRUB_DEFAULT, GRUB_DROP_INS = "/etc/default/grub", "/etc/default/grub.d"
 
 
-def compute(place: BootRoot, config: BootConfig) -> tuple[str, list[str]]:
+def compute(place: BootRoot, config: BootConfig, initrd: File | None = None) -> tuple[str, list[str]]:
     """The complete command line for a kernel in ``place``, and notes for a person.
 
-    The template is poolboot.cmdline=, else /etc/kernel/cmdline (or its vendor's default), else GRUB's variables,
-    else nothing but "ro".  root= and rootflags= always name the tree that the kernel was read from.
+    The template is poolboot.cmdline=, else the boot environment's org.zfsbootmenu:commandline, else
+    /etc/kernel/cmdline (or its vendor's default), else /etc/cmdline.d, else GRUB's variables, else nothing but "ro".
+    root= and rootflags= always name the tree that the kernel was read from; ``initrd`` may show how it is told so.
     """
     notes: list[str] = []
     if config.cmdline:
@@ -28,24 +30,32 @@ def compute(place: BootRoot, config: BootConfig) -> tuple[str, list[str]]:
         if any(name == "root" for name, _ in _config.parse(template)):
             return _finish(_config.split(template), config), notes
     else:
-        template = _template(place.filesystem, notes)
-    return _finish(_with_root(_config.split(template), place), config), notes
+        template = _template(place, notes)
+    return _finish(_with_root(_config.split(template), place, initrd), config), notes
 
 
-def stated(options: str, place: BootRoot, config: BootConfig, own: bool) -> str:
+def stated(options: str, place: BootRoot, config: BootConfig, own: bool, initrd: File | None = None) -> str:
     """The complete command line of an entry whose configuration states ``options``.
 
     ``own``: it is for ``place``, which root= and rootflags= then name whatever they said before.
     """
     words = _config.split(options)
-    return _finish(_with_root(words, place) if own else words, config)
+    return _finish(_with_root(words, place, initrd) if own else words, config)
 
 
-def _template(filesystem: Filesystem, notes: list[str]) -> str:
-    for path in KERNEL_CMDLINE:
-        text = _read(filesystem, path, notes)
-        if text is not None:
-            return " ".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+def _template(place: BootRoot, notes: list[str]) -> str:
+    filesystem = place.filesystem
+    if place.environment and place.environment.commandline:
+        return place.environment.commandline
+    parts = [f"{CMDLINE_PARTS}/{name}" for name in _drop_ins(filesystem, CMDLINE_PARTS, ".conf", notes)]
+    groups = [[path] for path in KERNEL_CMDLINE]
+    # mkinitcpio asks the parts first; nobody else who reads them makes entries from them.
+    groups.insert(0 if parts and place.has(MKINITCPIO) else len(groups), parts)
+    for group in groups:
+        texts = [text for path in group if (text := _read(filesystem, path, notes)) is not None]
+        if texts:
+            lines = [line for text in texts for line in text.splitlines()]
+            return " ".join(line for line in lines if not line.lstrip().startswith("#"))
     from_grub = grub_default(filesystem, notes)
     return "ro" if from_grub is None else f"ro {from_grub}"
 
@@ -60,7 +70,7 @@ def grub_default(filesystem: Filesystem, notes: list[str]) -> str | None:
     if text is None:
         return None
     values, passed_over = shellvars.parse(text)
-    for name in _drop_ins(filesystem, notes):
+    for name in _drop_ins(filesystem, GRUB_DROP_INS, ".cfg", notes):
         values, more = shellvars.parse(_read(filesystem, f"{GRUB_DROP_INS}/{name}", notes) or "", values)
         passed_over += more
     notes += [f"{GRUB_DEFAULT}: {line}" for line in passed_over if "CMDLINE" in line]
@@ -68,9 +78,9 @@ def grub_default(filesystem: Filesystem, notes: list[str]) -> str | None:
     return " ".join(part for part in parts if part)
 
 
-def _drop_ins(filesystem: Filesystem, notes: list[str]) -> list[str]:
+def _drop_ins(filesystem: Filesystem, directory: str, suffix: str, notes: list[str]) -> list[str]:
     try:
-        names = [entry.name for entry in filesystem.listdir(GRUB_DROP_INS) if entry.name.endswith(".cfg")]
+        names = [entry.name for entry in filesystem.listdir(directory) if entry.name.endswith(suffix)]
     except (NotFound, NotADirectory):
         return []
     except FsError as error:
@@ -90,8 +100,13 @@ def _read(filesystem: Filesystem, path: str, notes: list[str]) -> str | None:
         return None
 
 
-def _with_root(words: list[str], place: BootRoot) -> list[str]:
+def _with_root(words: list[str], place: BootRoot, initrd: File | None) -> list[str]:
     """``words`` with root= and rootflags= that name ``place``."""
+    if place.pool.kind == "zfs":
+        from init.entries import dialect  # not before it is needed
+
+        own, rest = dialect.words(place, words, initrd)
+        return own + rest
     rest, options = [], []
     for word in words:
         ((name, value),) = _config.parse(word) or ((word, None),)
@@ -103,17 +118,14 @@ def _with_root(words: list[str], place: BootRoot) -> list[str]:
 
 
 def _root_words(place: BootRoot, options: list[str]) -> list[str]:
-    """root= and rootflags= for ``place``; ``options`` are mount options that the distro wants besides."""
-    if place.pool.kind == "zfs":
-        words = [_config.quote("root", f"ZFS={place.root.name}")]
-    else:
-        words = [f"root=UUID={place.filesystem.uuid}"]
-        own = ("subvol=", "subvolid=")
-        options = [option for option in options if not option.startswith(own) and option != "degraded"]
-        if place.root.id != TOP_LEVEL or not place.root.default:
-            options.insert(0, _subvol(place))
-        if absent(place.pool):
-            options.append("degraded")
+    """root= and rootflags= for ``place`` on btrfs; ``options`` are mount options that the distro wants besides."""
+    words = [f"root=UUID={place.filesystem.uuid}"]
+    own = ("subvol=", "subvolid=")
+    options = [option for option in options if not option.startswith(own) and option != "degraded"]
+    if place.root.id != TOP_LEVEL or not place.root.default:
+        options.insert(0, _subvol(place))
+    if absent(place.pool):
+        options.append("degraded")
     return words + ([_config.quote("rootflags", ",".join(options))] if options else [])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from fsdrivers.errors import FsError, NotADirectory, NotFound
-from fsdrivers.filesystem import DIRECTORY, FILE, Filesystem
+from fsdrivers.filesystem import DIRECTORY, FILE, File, Filesystem
 from init import image
 from init.config import BootConfig
 from init.entries import cmdline, shellvars
@@ -67,7 +67,7 @@ def make(place: BootRoot, config: BootConfig, found: Pair, source: str, note: Ca
     if not version[:1].isdigit():
         version = _header_version(place.filesystem, found.kernel) or version
     name = found.kernel.rpartition("/")[2]
-    text, notes = cmdline.compute(place, config)
+    text, notes = cmdline.compute(place, config, _initrd(place.filesystem, found.initrds))
     for line in notes:
         note(f"{place.where}: {line}")
     remarks = []
@@ -85,6 +85,14 @@ def make(place: BootRoot, config: BootConfig, found: Pair, source: str, note: Ca
         version=version,
         notes=tuple(remarks),
     )
+
+
+def _initrd(filesystem: Filesystem, paths: tuple[str, ...]) -> File | None:
+    """The last of the initrds, which is the one that is more than microcode."""
+    try:
+        return filesystem.open(paths[-1]) if paths else None
+    except FsError:  # the handover will say what is wrong with it
+        return None
 
 
 def without_modules(place: BootRoot, version: str) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from fsdrivers.block import BlockDevice
 from fsdrivers.errors import FsError
-from fsdrivers.filesystem import Filesystem
+from fsdrivers.filesystem import File, Filesystem
 from fsdrivers.partitions import Partition, partitions
 from init import config as _config
 from init import image, roots
@@ -152,10 +152,10 @@ def _own(options: str, place: BootRoot) -> bool:
 def _entry(item: Item, place: BootRoot, files: Filesystem, where: str, config: BootConfig, default: bool) -> BootEntry:
     remarks = list(item.remarks)
     if config.cmdline:
-        text, _ = cmdline.compute(place, config)
+        text, _ = cmdline.compute(place, config, _initrd(files, item))
     else:
         own = _own(item.options, place)
-        text = cmdline.stated(item.options, place, config, own)
+        text = cmdline.stated(item.options, place, config, own, _initrd(files, item))
         if not own:
             remarks.append("its command line names another root than the one that it lies in")
     version = item.version or _header_version(files, item.kernel)
@@ -176,6 +176,13 @@ def _entry(item: Item, place: BootRoot, files: Filesystem, where: str, config: B
         default=default,
         tries_left=item.tries_left,
     )
+
+
+def _initrd(files: Filesystem, item: Item) -> File | None:
+    try:
+        return uki.open_file(files, item.initrds[-1]) if item.initrds else None
+    except FsError:  # the handover will say what is wrong with it
+        return None
 
 
 def with_root(entry: BootEntry, place: BootRoot, config: BootConfig) -> BootEntry:

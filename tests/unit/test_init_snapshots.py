@@ -91,7 +91,7 @@ def test_zfs() -> None:
     (booted,) = entries.of_snapshot(one, entry, config.read(""), lambda note: None)
     assert booted.cmdline.split()[0] == "root=ZFS=tank/ROOT/debian@before"
     assert booted.notes == (
-        "Debian's and Ubuntu's initrd boots a clone of it, which it makes as tank/ROOT/debian_before",
+        "Debian's and Ubuntu's initrd boots a clone of it, tank/ROOT/debian_before, made anew each time",
     )
 
 

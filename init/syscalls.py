@@ -14,7 +14,12 @@ MS_RDONLY = 0x1
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
 MS_NOEXEC = 0x8
+MS_REMOUNT = 0x20
+MS_BIND = 0x1000
+MS_MOVE = 0x2000
 MS_STRICTATIME = 0x1000000
+# include/linux/fs.h, v6.12
+MNT_DETACH = 2
 
 # include/uapi/linux/reboot.h, v6.12
 LINUX_REBOOT_MAGIC1 = 0xFEE1DEAD

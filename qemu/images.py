@@ -164,6 +164,69 @@ done
 """
 
 
+def debian_raid5(suite: str = "bookworm") -> Made:
+    """Debian on three disks in one btrfs RAID5, metadata too, for live boots with one of them unplugged.
+
+    Its fstab names what a kernel without btrfs cannot mount and disks that are gone, and CAPABLE is a ``cat`` that may
+    read every file by a capability in its extended attributes.  Raises as debian_raid1() does.
+    """
+    return workshop.make(
+        Recipe(
+            f"debian-{suite}-raid5",
+            _RAID5,
+            disks=(2 * GIB, 2 * GIB, 2 * GIB),
+            suite=suite,
+            inputs=(debian_root(suite),),
+            packages=("btrfs-progs", "e2fsprogs", "attr"),
+            timeout=900,
+        )
+    )
+
+
+CAPABLE = "/usr/local/bin/capable-cat"
+_LIVE = rf"""
+live() {{  # live DIR FSTAB-LINE...: Debian in DIR, with what the tests of live boots look for
+    zstd -dc /in/root.tar.zst | tar -x --xattrs --xattrs-include='*' --numeric-owner -C $1
+    printf '%s\n' "${{@:2}}" >$1/etc/fstab
+    tr -d - </proc/sys/kernel/random/uuid >$1/etc/machine-id
+    cp -p $1/usr/bin/cat $1{CAPABLE}
+    # struct vfs_cap_data, revision 2, effective: CAP_DAC_READ_SEARCH
+    setfattr -n security.capability -v 0x0100000204000000000000000000000000000000 $1{CAPABLE}
+    cat >>$1/etc/fstab <<'END'
+UUID=C0DE-F00D /boot/efi vfat umask=0077 0 1
+UUID=5ca1ab1e-0000-4000-8000-000000000000 none swap sw 0 0
+scratch /var/tmp tmpfs mode=1777,size=8m 0 0
+END
+    mkdir -p $1/boot/efi
+    touch $1/etc/.updated $1/var/.updated
+}}
+"""
+
+_RAID5 = (
+    _LIVE
+    + r"""
+mkfs.btrfs -q -L live -d raid5 -m raid5 $DISKS
+uuid=$(blkid -s UUID -o value $DISK)
+echo $uuid >/out/uuid
+mount /dev/vda /mnt
+btrfs subvolume create /mnt/@rootfs
+btrfs subvolume create /mnt/@home
+btrfs subvolume set-default /mnt/@rootfs
+umount /mnt
+mount -o subvol=@rootfs /dev/vda /mnt
+mkdir /mnt/home
+mount -o subvol=@home /dev/vda /mnt/home
+mkdir -m 700 /mnt/home/somebody
+echo "from another subvolume" >/mnt/home/somebody/letter
+chown -R 1000:1000 /mnt/home/somebody
+umount /mnt/home
+live /mnt "UUID=$uuid / btrfs defaults,subvol=@rootfs 0 0" "UUID=$uuid /home btrfs subvol=@home 0 0"
+sync
+umount /mnt
+"""
+)
+
+
 def copies_of(made: Made, prefix: str) -> list[Copy]:
     """Where btrfs-progs says that the file in /boot whose name starts with ``prefix`` lies."""
     (path,) = made.out.glob(f"{prefix}*.copies")

@@ -5,6 +5,6 @@ tool reach it in different ways.
 """
 
 from fsdrivers.fuse.connection import FSTYPE, SystemMount, attach, mount_data, set_read_ahead
-from fsdrivers.fuse.server import Server
+from fsdrivers.fuse.server import Server, serve_all
 
-__all__ = ["FSTYPE", "Server", "SystemMount", "attach", "mount_data", "set_read_ahead"]
+__all__ = ["FSTYPE", "Server", "SystemMount", "attach", "mount_data", "serve_all", "set_read_ahead"]

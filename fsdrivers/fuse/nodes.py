@@ -13,13 +13,15 @@ _MASK = (1 << 64) - 1
 class Known:
     """An object that the kernel holds ``lookups`` references to.
 
-    ``space`` keeps the inode numbers of nested trees apart.
+    ``space`` keeps the inode numbers of nested trees apart.  ``xattrs`` are its extended attributes once somebody
+    asked, unless they are large.
     """
 
-    __slots__ = ("id", "lookups", "node", "space")
+    __slots__ = ("id", "lookups", "node", "space", "xattrs")
 
     def __init__(self, number: int, node: Node, space: int) -> None:
         self.id, self.node, self.space, self.lookups = number, node, space, 0
+        self.xattrs: dict[str, bytes] | None = None
 
 
 class Nodes:

@@ -11,7 +11,7 @@ import errno
 import os
 import select
 import stat as _stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from fsdrivers.errors import Corrupt, FsError, NotFound
 from fsdrivers.filesystem import DirEntry, Filesystem, Node, Stat
@@ -22,10 +22,13 @@ BUFFER = 1 << 17  # bytes of the largest request: a name or an xattr that nobody
 MAX_READ = 1 << 20  # bytes of one READ: 256 pages, the protocol's limit before Linux 6.13
 FOREVER = 1 << 30  # seconds that names and attributes stay true
 LISTINGS = 16  # directories whose listing is under way
+MAX_KEPT = 512  # bytes of extended attributes that are remembered of one object
 MAX_LOGGED = 200  # different complaints that are logged
+IDLE = 10  # seconds without a request
 IOV = 1000  # pieces of one reply, below UIO_MAXIOV
 NANO = 1_000_000_000
 
+_NO_XATTRS: dict[str, bytes] = {}
 _NAMELEN, _BLOCK = 255, 4096
 # What a writable file system would be asked for; the mount is read-only, so few of these ever come.
 _WRITES = frozenset((
@@ -61,7 +64,7 @@ class Server:
         Raises FsError when the tree's root cannot be read.
         """
         self._shared = shared
-        self._filesystem, self._fd, self._log = filesystem, fd, log
+        self._filesystem, self.fd, self._log = filesystem, fd, log
         root = filesystem.root()
         self._nodes = Nodes(root, filesystem.stat(root).inode)
         self._listings: dict[int, _Listing] = {}
@@ -70,6 +73,9 @@ class Server:
         self._no_open = self._no_opendir = True
         self._zeros = bytes(0)
         self._running = True
+        self._buffer = bytearray(BUFFER)
+        self._whole = memoryview(self._buffer)
+        os.set_blocking(fd, False)
         self._handlers: dict[int, Callable[[Known, memoryview], Reply]] = {
             layout.LOOKUP: self._lookup,
             layout.GETATTR: self._getattr,
@@ -93,27 +99,31 @@ class Server:
 
         Raises OSError only when the device itself fails.
         """
-        os.set_blocking(self._fd, False)
-        buffer = bytearray(BUFFER)
-        whole = memoryview(buffer)
         poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
+        poll.register(self.fd, select.POLLIN)
         if stop >= 0:
             poll.register(stop, select.POLLIN)
-        while self._running:
-            try:
-                length = os.readv(self._fd, (buffer,))
-            except BlockingIOError:
-                if any(fd == stop for fd, _ in poll.poll()):
-                    return
-                continue
-            except OSError as error:
-                if error.errno in (errno.ENODEV, errno.ECONNABORTED):
-                    return  # unmounted
-                if error.errno in (errno.ENOENT, errno.EINTR):
-                    continue  # the request was given up while we fetched it
-                raise
-            self.handle(whole[:length])
+        while self.answer():
+            if any(fd == stop for fd, _ in poll.poll()):
+                return
+
+    def answer(self) -> bool:
+        """Answer one request, if one is waiting; False when the file system is unmounted.
+
+        Raises OSError only when the device itself fails.
+        """
+        try:
+            length = os.readv(self.fd, (self._buffer,))
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            if error.errno in (errno.ENODEV, errno.ECONNABORTED):
+                return False
+            if error.errno in (errno.ENOENT, errno.EINTR):
+                return True  # the request was given up while we fetched it
+            raise
+        self.handle(self._whole[:length])
+        return self._running
 
     def handle(self, request: memoryview) -> None:
         """Answer one request."""
@@ -158,7 +168,7 @@ class Server:
             reply = [b"".join(reply)]
         length = layout.OUT_HEADER.size + sum(map(len, reply))
         try:
-            os.writev(self._fd, [layout.OUT_HEADER.pack(length, -code, unique), *reply])
+            os.writev(self.fd, [layout.OUT_HEADER.pack(length, -code, unique), *reply])
         except OSError as error:
             # ENOENT: who asked was killed meanwhile.  ENODEV: unmounted, which the next read will tell.
             if error.errno not in (errno.ENOENT, errno.ENODEV):
@@ -244,7 +254,7 @@ class Server:
             raise Refused(errno.ENOSYS)  # the kernel will not ask again
         size, _ = layout.XATTR_SIZE.unpack_from(body)
         name = os.fsdecode(bytes(body[layout.XATTR_SIZE.size :]).partition(b"\0")[0])
-        value = self._filesystem.xattrs(known.node).get(name)
+        value = self._xattrs(known).get(name)
         if value is None:
             raise Refused(errno.ENODATA)
         return _sized(value, size)
@@ -253,8 +263,20 @@ class Server:
         if not self._has_xattrs:
             raise Refused(errno.ENOSYS)
         size, _ = layout.XATTR_SIZE.unpack_from(body)
-        names = b"".join(os.fsencode(name) + b"\0" for name in self._filesystem.xattrs(known.node))
+        names = b"".join(os.fsencode(name) + b"\0" for name in self._xattrs(known))
         return _sized(names, size)
+
+    def _xattrs(self, known: Known) -> dict[str, bytes]:
+        """The extended attributes, remembered when they are few: the kernel caches none, and asks at every exec for
+        capabilities, and an overlay at every look-up for its own."""
+        if known.xattrs is not None:
+            return known.xattrs
+        found = self._filesystem.xattrs(known.node)
+        if not found:
+            known.xattrs = _NO_XATTRS
+        elif sum(len(name) + len(value) for name, value in found.items()) <= MAX_KEPT:
+            known.xattrs = found
+        return found
 
     # --- contents -----------------------------------------------------------------------------
 
@@ -329,6 +351,25 @@ class Server:
                 reply.append(bytes(layout.ENTRY_OUT.size + layout.ATTR.size))
         reply += (layout.DIRENT.pack(inode, following, len(name), kind), name, bytes(-len(name) % 8))
         return reply
+
+
+def serve_all(servers: Sequence[Server], idle: Callable[[], None]) -> None:
+    """Answer for all of ``servers`` until each is unmounted; calls ``idle`` when nobody asked for IDLE seconds.
+
+    Raises OSError only when the device itself fails.
+    """
+    active = {server.fd: server for server in servers}
+    poll = select.poll()
+    for fd in active:
+        poll.register(fd, select.POLLIN)
+    while active:
+        ready = poll.poll(IDLE * 1000)
+        if not ready:
+            idle()
+        for fd, _ in ready:
+            if not active[fd].answer():
+                poll.unregister(fd)
+                del active[fd]
 
 
 class _Listing:

@@ -12,7 +12,7 @@ from typing import Protocol
 from fsdrivers.errors import FsError, TooLarge, Unsupported
 from init.config import BootConfig
 from init.entries.entry import BootEntry
-from init.handover import firmware, kexec
+from init.handover import firmware, kexec, switch_root
 from init.handover.refused import Refused
 
 __all__ = ["WAYS", "Refused", "Way", "stage", "ways"]
@@ -32,7 +32,7 @@ class Way(Protocol):
 
 
 # The ladder of poolboot.handover=auto, first choice first.
-WAYS: dict[str, Way] = {"kexec": kexec, "firmware": firmware}
+WAYS: dict[str, Way] = {"kexec": kexec, "firmware": firmware, "switch_root": switch_root}
 
 
 def ways(asked: str) -> list[str]:

@@ -41,7 +41,14 @@ class Progress:
             sys.stderr.write("\r\033[K")
 
 
-def copy(filesystem: Filesystem, path: str, destination: str, recursive: bool, warn: Callable[[str], None]) -> bool:
+def copy(
+    filesystem: Filesystem,
+    path: str,
+    destination: str,
+    recursive: bool,
+    warn: Callable[[str], None],
+    progress: Progress | None = None,
+) -> bool:
     """Copy ``path`` to ``destination`` (into it, when it is a directory).
 
     Modes, times and extended attributes are kept as far as the destination can, owners too for root; sparse files stay
@@ -55,17 +62,17 @@ def copy(filesystem: Filesystem, path: str, destination: str, recursive: bool, w
         raise IsADirectory(path)
     name = os.path.basename(path.rstrip("/"))
     target = os.path.join(destination, name) if os.path.isdir(destination) and name else destination
-    return _Copy(filesystem, warn).run(node, status, path, target)
+    return _Copy(filesystem, warn, progress or Progress()).run(node, status, path, target)
 
 
 class _Copy:
     """One run of copy(): what was made so far."""
 
-    def __init__(self, filesystem: Filesystem, warn: Callable[[str], None]) -> None:
+    def __init__(self, filesystem: Filesystem, warn: Callable[[str], None], progress: Progress) -> None:
         self._fs, self._warn = filesystem, warn
         self._links: dict[Node, str] = {}
         self._directories: list[tuple[str, Node, Stat]] = []
-        self._progress = Progress()
+        self._progress = progress
         self._root = os.geteuid() == 0
         self._complete = True
         self._blocked = ""  # below this source path nothing is copied: its directory could not be made

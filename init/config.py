@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 Parameters = tuple[tuple[str, str | None], ...]
 
+SWITCH_ROOTS = ("serve", "copy")
 HANDOVERS = ("auto", "kexec", "firmware", "switch_root", "none")
 DEGRADED = ("auto", "ask", "never")
 ON_ERROR = ("rescue", "reboot", "poweroff")
@@ -21,6 +22,7 @@ class BootConfig(NamedTuple):
     root: str = ""  # root=: UUID=, LABEL=, ZFS=, zfs:AUTO, /dev/...; "" for whatever boots
     rootflags: str = ""
     handover: str = "auto"
+    switch_root: str = "serve"  # what handover=switch_root does with the root
     entry: str = ""  # number, id or title
     kernel: str = ""  # path in the root
     initrd: tuple[str, ...] = ()  # paths in the root
@@ -169,7 +171,7 @@ def _knob(name: str, key: str, value: str | None, values: dict[str, object], war
         warnings.append(f"unknown knob {name}{hint}")
 
 
-_CHOICES = {"handover": HANDOVERS, "degraded": DEGRADED, "on_error": ON_ERROR}
+_CHOICES = {"handover": HANDOVERS, "switch_root": SWITCH_ROOTS, "degraded": DEGRADED, "on_error": ON_ERROR}
 _SECONDS = ("timeout", "wait")
 _TEXTS = ("entry", "kernel", "cmdline", "append", "esp")
 _SWITCHES = ("debug", "boot_order")

@@ -23,17 +23,15 @@ ERROR, WARNING = 3, 4
 
 
 def start(mounts: Sequence[tuple[Filesystem, int]]) -> int:
-    """Fork the daemon that answers for each tree on its descriptor of /dev/fuse, which is closed here; returns its id.
+    """Fork the daemon that answers for each tree on its descriptor of /dev/fuse; returns its process id.
 
-    No thread may run in this process.  Raises OSError when there can be no process, FsError when a root is damaged.
+    The descriptors stay open here, too.  No thread may run in this process.  Raises OSError when there can be no
+    process, FsError when a root is damaged.
     """
     servers = [fuse.Server(filesystem, fd, log) for filesystem, fd in mounts]
     pid = os.fork()
     if pid == 0:
         _serve(servers, [filesystem for filesystem, _ in mounts])
-    for _, fd in mounts:
-        # Only the daemon may hold it: when that dies, who waits for the mount gets an error instead.
-        os.close(fd)
     return pid
 
 

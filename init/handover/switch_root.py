@@ -11,26 +11,25 @@ from __future__ import annotations
 import errno
 import os
 import stat as _stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
-from fsdrivers import fuse
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import Filesystem
 from init import modules, syscalls
 from init.config import BootConfig
 from init.entries.entry import BootEntry
-from init.handover import daemon, fstab, program
+from init.handover import branches, fstab, layers, program
 from init.handover.refused import Refused
-from init.syscalls import MNT_DETACH, MS_MOVE, MS_NODEV, MS_NOSUID
+from init.syscalls import MS_MOVE
 
-HOME = "/poolboot"
-LOWER, UPPER, ROOT = f"{HOME}/lower", f"{HOME}/upper", f"{HOME}/root"
+ROOT = f"{layers.HOME}/root"
 MOVED = ("/dev", "/proc", "/sys", "/run")
 STATE = "/run/poolboot"
-DRIVERS = {"fuse": "CONFIG_FUSE_FS", "overlay": "CONFIG_OVERLAY_FS", "tmpfs": "CONFIG_TMPFS"}
+COPY_DRIVERS = {"tmpfs": "CONFIG_TMPFS"}
+SERVE_DRIVERS = {"fuse": "CONFIG_FUSE_FS", "overlay": "CONFIG_OVERLAY_FS", **COPY_DRIVERS}
+FSTAB, CRYPTTAB = "/etc/fstab", "/etc/crypttab"
 RAMFS = ("rootfs", "tmpfs", "ramfs")
-UPPER_SHARE = 50  # per cent of the memory that the upper layer may fill
 
 
 class Ready(NamedTuple):
@@ -39,6 +38,7 @@ class Ready(NamedTuple):
     init: str
     cmdline: str
     files: dict[str, str]  # path in the root -> the text that replaces it
+    mounts: dict[str, str]  # path in the root -> where what belongs there is mounted so far
     say: Callable[[str], None]
 
 
@@ -55,24 +55,26 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
     filesystem = entry.place.filesystem
     init = program.find(filesystem, entry.cmdline)
     program.check(filesystem, init)
-    known = load_drivers()
-    tables = filter_tables(filesystem, known, say)
-    _undo()
+    copying = config.switch_root == "copy"
+    known = load_drivers(COPY_DRIVERS if copying else SERVE_DRIVERS)
+    mounted = branches.find(read_table(filesystem, FSTAB, say) or "", entry.place, lambda text: say(f"warning: {text}"))
+    trees = [layers.Tree(filesystem, entry.place.where, ROOT)]
+    for number, branch in enumerate(mounted):
+        trees.append(layers.Tree(branch.filesystem, branch.name, f"{STATE}/branch{number}", branch.flags))
+    tables = filter_tables(filesystem, known, [branch.line for branch in mounted], say)
+    targets = [tree.target for tree in trees]
+    layers.undo(targets)
+    _ready = None
     try:
-        for directory in (LOWER, UPPER, ROOT):
-            os.makedirs(directory, exist_ok=True)
-        serve(filesystem, entry.place.where)
-        say(
-            f"{entry.place.where} is served as it is on the disks; all that is written goes to RAM "
-            f"(at most {UPPER_SHARE} % of it) and is lost at power-off"
-        )
+        (layers.copy if copying else layers.serve)(trees, say)
     except FsError:
-        _undo()
+        layers.undo(targets)
         raise
     except OSError as error:
-        _undo()
+        layers.undo(targets)
         raise Refused(f"mounting the root: {_describe(error)}") from error
-    _ready = Ready(init, entry.cmdline, tables, say)
+    places = {branch.line.where: tree.target for branch, tree in zip(mounted, trees[1:], strict=True)}
+    _ready = Ready(init, entry.cmdline, tables, places, say)
 
 
 def go() -> NoReturn:
@@ -109,15 +111,18 @@ def check_place(mounts: str = "/proc/self/mounts") -> None:
         raise Refused("switch_root: poolboot does not run from an initramfs here")
 
 
-def load_drivers() -> frozenset[str]:
-    """Get what the kernel needs for this; returns all filesystem types that it has.  Raises Refused."""
+def load_drivers(drivers: dict[str, str]) -> frozenset[str]:
+    """Get the filesystem types in ``drivers`` into the kernel; returns all that it has.
+
+    The values are the options that build them in.  Raises Refused when one is missing.
+    """
     loader = modules.Modules(modules.read())
-    for name in DRIVERS:
+    for name in drivers:
         loader.load(name)
     known = filesystems()
-    missing = [name for name in DRIVERS if name not in known]
+    missing = [name for name in drivers if name not in known]
     if missing:
-        options = " and ".join(DRIVERS[name] for name in missing)
+        options = " and ".join(drivers[name] for name in missing)
         why = "".join(f"; {problem}" for problem in loader.problems)
         raise Refused(
             f"switch_root: the running kernel has no {' and no '.join(missing)}: it needs {options}, or the modules "
@@ -132,15 +137,17 @@ def filesystems(path: str = "/proc/filesystems") -> frozenset[str]:
         return frozenset(line.split()[-1] for line in file if line.strip())
 
 
-def filter_tables(filesystem: Filesystem, known: frozenset[str], say: Callable[[str], None]) -> dict[str, str]:
-    """What /etc/fstab and /etc/crypttab become; what is left out is told to ``say``."""
+def filter_tables(
+    filesystem: Filesystem, known: frozenset[str], mounted: Sequence[fstab.Line], say: Callable[[str], None]
+) -> dict[str, str]:
+    """What FSTAB and CRYPTTAB become; what is left out and not ``mounted`` by us is told to ``say``."""
     found = {}
-    for path in ("/etc/fstab", "/etc/crypttab"):
-        text = _read(filesystem, path, say)
+    for path in (FSTAB, CRYPTTAB):
+        text = read_table(filesystem, path, say)
         if text is None:
             continue
-        outcome = fstab.filter_fstab(text, known) if path.endswith("fstab") else fstab.filter_crypttab(text)
-        lines = [line for line in outcome.left_out if line.where != "/"]
+        outcome = fstab.filter_fstab(text, known) if path == FSTAB else fstab.filter_crypttab(text)
+        lines = [line for line in outcome.left_out if line.where != "/" and line not in mounted]
         if lines:
             say(f"left out of {path}: {', '.join(str(line) for line in lines)}")
         if outcome.left_out:
@@ -148,40 +155,14 @@ def filter_tables(filesystem: Filesystem, known: frozenset[str], say: Callable[[
     return found
 
 
-def _read(filesystem: Filesystem, path: str, say: Callable[[str], None]) -> str | None:
+def read_table(filesystem: Filesystem, path: str, say: Callable[[str], None]) -> str | None:
+    """The text of a table in the root, None when there is none or (with a warning) it cannot be read."""
     try:
         return filesystem.read_file(path, fstab.MAX_SIZE).decode("utf-8", "surrogateescape")
     except FsError as error:
         if filesystem.exists(path):
             say(f"warning: {path} stays as it is: {error}")
         return None
-
-
-def serve(filesystem: Filesystem, source: str) -> None:
-    """Start the daemon for the tree and mount the overlay with it on ROOT.  Raises OSError, FsError."""
-    fd = fuse.attach(LOWER, source, syscalls.mount, shared=True, flags=0)
-    daemon.start([(filesystem, fd)])
-    fuse.set_read_ahead(LOWER)
-    syscalls.mount("poolboot", UPPER, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=0755,size={UPPER_SHARE}%")
-    for directory in ("upper", "work"):
-        os.mkdir(f"{UPPER}/{directory}", 0o755)
-    options = f"lowerdir={LOWER},upperdir={UPPER}/upper,workdir={UPPER}/work"
-    syscalls.mount("poolboot", ROOT, "overlay", 0, options)
-    # The overlay holds both by itself; nobody needs to see them, least of all who unmounts everything at shutdown.
-    for layer in (LOWER, UPPER):
-        syscalls.umount(layer, MNT_DETACH)
-
-
-def _undo() -> None:
-    """Take back what an earlier stage() mounted; its daemon ends with its mount."""
-    global _ready
-    _ready = None
-    for where in (ROOT, UPPER, LOWER):
-        try:
-            while True:
-                syscalls.umount(where, MNT_DETACH)
-        except OSError:  # not mounted, or not there
-            continue
 
 
 # --- behind it: nothing here may fail for good --------------------------------------------------
@@ -206,6 +187,12 @@ def _furnish(ready: Ready, old: int) -> None:
                 file.write(text)
         except OSError as error:
             ready.say(f"warning: {path} stays as it is: {_describe(error)}")
+    for path, where in ready.mounts.items():
+        try:
+            os.makedirs(path, exist_ok=True)
+            syscalls.mount(where, path, "", MS_MOVE)
+        except OSError as error:
+            ready.say(f"warning: {path} is not mounted: {_describe(error)}")
     try:
         show_cmdline(ready.cmdline)
     except OSError as error:

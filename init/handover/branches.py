@@ -1,0 +1,96 @@
+"""Other trees of the root's own pool that its fstab mounts: /home or /var in a subvolume or dataset of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from fsdrivers.errors import FsError
+from fsdrivers.filesystem import Filesystem
+from fsdrivers.pool import Pool, Root
+from init import roots, syscalls
+from init.config import flag
+from init.handover import fstab
+from init.roots import TOP_LEVEL, BootRoot
+
+MAX_BRANCHES = 32
+_FLAGS = {
+    "ro": syscalls.MS_RDONLY,
+    "nosuid": syscalls.MS_NOSUID,
+    "nodev": syscalls.MS_NODEV,
+    "noexec": syscalls.MS_NOEXEC,
+}
+
+
+class Branch(NamedTuple):
+    """A tree that belongs at ``line.where`` of the root."""
+
+    line: fstab.Line
+    filesystem: Filesystem
+    name: str
+
+    @property
+    def flags(self) -> int:
+        """For mount(2)."""
+        return sum(value for name, value in _FLAGS.items() if self.line.has(name))
+
+
+def find(text: str, place: BootRoot, note: Callable[[str], None]) -> list[Branch]:
+    """The branches that the fstab ``text`` mounts by itself, those above others first.
+
+    What cannot be opened is told to ``note`` and is no branch.
+    """
+    found: list[Branch] = []
+    for line, root in sorted(_wanted(text, place, note), key=lambda one: one[0].where.rstrip("/").count("/")):
+        name = f"{place.pool.name or place.pool.uuid}:{root.name or '/'}"
+        if len(found) >= MAX_BRANCHES:
+            note(f"{line}: more than {MAX_BRANCHES} other trees of the pool")
+            continue
+        try:
+            filesystem = place.pool.open(root.name)
+            filesystem.stat(filesystem.root())
+        except FsError as error:
+            note(f"{line}: {name} cannot be opened: {error}")
+            continue
+        found.append(Branch(line, filesystem, name))
+    return found
+
+
+def _wanted(text: str, place: BootRoot, note: Callable[[str], None]) -> Iterator[tuple[fstab.Line, Root]]:
+    lines = [line for line in map(fstab.parse, text.splitlines()) if line is not None and _mounts(line, place.pool)]
+    if not lines:
+        return
+    try:
+        known = place.pool.roots()
+    except FsError as error:
+        note(f"the other trees of {place.where} cannot be listed: {error}")
+        return
+    seen = {"/"}
+    for line in lines:
+        where = line.where.rstrip("/")
+        root = _root(line, known, place.pool)
+        if root is not None and root.name != place.root.name and where.startswith("/") and where not in seen:
+            seen.add(where)
+            yield line, root
+
+
+def _mounts(line: fstab.Line, pool: Pool) -> bool:
+    """Whether the boot of the root would mount a tree of ``pool`` here."""
+    if line.fstype != pool.kind or line.where.rstrip("/") == "" or line.has("noauto"):
+        return False
+    if pool.kind == "zfs":
+        return line.what.partition("/")[0] == pool.name
+    wanted = roots.wanted(line.what)
+    return bool(wanted.key) and wanted.matches(pool)
+
+
+def _root(line: fstab.Line, known: list[Root], pool: Pool) -> Root | None:
+    if pool.kind == "zfs":
+        return next((root for root in known if root.name == line.what), None)
+    path, number = flag(line.options, "subvol"), flag(line.options, "subvolid")
+    if number is not None and number.isdecimal():
+        return next((root for root in known if root.id == (int(number) or TOP_LEVEL)), None)
+    if path is None:
+        return next((root for root in known if root.default), None)
+    path = path.strip("/")
+    return next((root for root in known if ("" if root.id == TOP_LEVEL else root.name.strip("/")) == path), None)

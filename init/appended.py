@@ -1,0 +1,74 @@
+"""poolboot.append-initrd=: archives that go behind the initrd of whatever is booted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+from fsdrivers.block import BlockDevice
+from fsdrivers.errors import FsError, NotFound, ReadError
+from fsdrivers.filesystem import File, Piece
+from init.config import BootConfig
+from init.entries.entry import BootEntry
+
+CHUNK = 1 << 20
+OURS, ESP, ROOT = "initramfs:", "esp:", "root:"
+
+
+class LocalFile(File):
+    """A file of the initramfs that we run from."""
+
+    def __init__(self, path: str) -> None:
+        """Raises NotFound when there is no such file."""
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            raise NotFound(path) from None
+        self.path, self.size = path, os.fstat(self._fd).st_size
+
+    def __del__(self) -> None:
+        fd = getattr(self, "_fd", None)
+        if fd is not None:
+            os.close(fd)
+
+    def pieces(self, offset: int = 0, length: int | None = None) -> Iterator[Piece]:
+        end = self.size if length is None else min(self.size, offset + length)
+        while offset < end:
+            try:
+                data = os.pread(self._fd, min(CHUNK, end - offset), offset)
+            except OSError as error:
+                raise ReadError(self.path, offset, end - offset, error.strerror or str(error)) from error
+            if not data:
+                return
+            yield Piece(offset, len(data), data)
+            offset += len(data)
+
+
+def attach(entry: BootEntry, config: BootConfig, devices: Iterable[BlockDevice]) -> BootEntry:
+    """``entry`` with the archives that poolboot.append-initrd= names.  Raises FsError when one is not there."""
+    if not config.append_initrd or entry.appended:
+        return entry
+    return entry._replace(appended=tuple(_open(name, entry, devices) for name in config.append_initrd))
+
+
+def _open(name: str, entry: BootEntry, devices: Iterable[BlockDevice]) -> File:
+    try:
+        if name.startswith(OURS):
+            return LocalFile("/" + name.removeprefix(OURS).lstrip("/"))
+        if name.startswith(ESP):
+            return _on_partitions("/" + name.removeprefix(ESP).lstrip("/"), devices)
+        return entry.place.filesystem.open("/" + name.removeprefix(ROOT).lstrip("/"))
+    except NotFound as error:
+        raise FsError(f"poolboot.append-initrd={name}: {error}") from error
+
+
+def _on_partitions(path: str, devices: Iterable[BlockDevice]) -> File:
+    """The file on the first EFI system or boot partition that has it."""
+    from init.entries.stated import boot_partitions
+
+    for _, filesystem in boot_partitions(devices, lambda text: None):
+        try:
+            return filesystem.open(path)
+        except NotFound:
+            continue
+    raise NotFound(path)

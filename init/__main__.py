@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
 from typing import NoReturn
 
 from fsdrivers.errors import FsError
-from init import BEGAN, handover, modules, namespace, report, survey, waiting
+from init import BEGAN, appended, chooser, handover, modules, namespace, report, signals, survey, syscalls, waiting
 from init import config as _config
 from init import console as _console
 from init import pathb as _pathb
+from init import phases as _phases
 from init.console import Closed, Console
 from init.devices import Disks
 from init.entries import policy
 from init.entries.entry import BootEntry
 from init.handover import power
+from init.menu import Menu
 from init.modules import Modules
+from init.phases import CLOCK
 from init.rescue import Rescue
 from init.survey import Survey
+from init.watchdog import Watchdog
 
+YEAR_2000 = 946684800  # seconds since 1970
 GRACE = 5  # seconds to read the error before poolboot.on-error= acts
 ALONE = 5  # seconds between looks for a console when there is none
 
@@ -42,6 +46,7 @@ class Machine:
         self.modules = Modules("")
         self.survey: Survey | None = None
         self.firmware: _pathb.PathB | None = None
+        self.watchdog = Watchdog()
 
     def begin(self, doing: str) -> None:
         """Note what comes next: a crash names it, and poolboot.debug shows when it began."""
@@ -51,16 +56,23 @@ class Machine:
     def start(self) -> None:
         """Mount what shows the machine, read the command line, open the consoles."""
         self.begin("starting")
+        namespace.hold_streams()
         problems = namespace.mount_all()
-        self.console = _console.open_consoles()
         self.config = _config.read(_config.own())
+        self.console = _console.open_consoles(term=self.config.term)
         self.console.verbose = self.config.debug
         _console.quiet_kernel(self.config.parameters)
         self.console.say(report.versions().removeprefix("poolboot "))
         for problem in (*problems, *self.config.warnings):
             self.console.say(f"warning: {problem}")
-        power.ignore_ctrl_alt_del()
+        if time.time() < YEAR_2000:
+            self.console.say(
+                f"note: the clock says {time.strftime('%Y-%m-%d', time.gmtime())}: no RTC, or its battery is empty"
+            )
+        power.signal_ctrl_alt_del()
         self.modules = Modules(modules.read())
+        if watched := self.watchdog.start(self.config.watchdog):
+            self.console.say(watched)
         self.firmware = _pathb.detect(self.modules)
 
 
@@ -78,6 +90,7 @@ def boot(machine: Machine) -> None:
         console.say(survey.pool_line(pool))
 
     machine.begin("looking for something to boot")
+    CLOCK.enter(_phases.ENTRIES)
     for pool in found.incomplete:
         permit_degraded(machine, survey.missing_text(pool))
     entries = found.entries()
@@ -95,43 +108,83 @@ def boot(machine: Machine) -> None:
     if entries and config.handover == "none":
         console.say(f"would boot {choice.order[0].describe()}")
         raise NothingBoots("poolboot.handover=none: found what to boot, and stays here")
-    if entries and stopped(machine, choice.order[0]):
-        return
-    for entry in choice.order:
+    order = choice.order
+    if entries and (seconds := menu_seconds(machine, entries, choice.order[0])) is not None:
+        picked = ask(machine, entries, entries.index(choice.order[0]), seconds)
+        if picked is None:
+            return
+        order = (picked, *(entry for entry in order if entry != picked))
+    for entry in order:
         leave(machine, entry)
     raise NothingBoots(verdict(machine, bool(entries)))
 
 
-def stopped(machine: Machine, entry: BootEntry) -> bool:
-    """Give a person poolboot.timeout= seconds to stop the boot of ``entry``; whether somebody did."""
+def menu_seconds(machine: Machine, entries: list[BootEntry], first: BootEntry) -> float | None:
+    """How long a menu is to count down before it boots ``first``: 0 for ever, None for no menu at all.
+
+    Nobody who has one entry wants to choose: a line counts down, and a key brings the menu.
+    """
     seconds = machine.config.timeout
+    if machine.console.waiting():
+        return 0.0
     if not seconds:
-        return False
-    prompt = f"poolboot: booting {entry.title} in {seconds:g} s; Enter stops for the rescue prompt "
-    try:
-        answer = machine.console.readline(prompt, seconds)
-    except Closed:
-        return False
-    machine.console.write("")
-    return answer is not None
+        return None
+    if len(entries) > 1:
+        return seconds
+    with CLOCK.of(_phases.PERSON):
+        return 0.0 if chooser.countdown(machine.console, first.title, seconds) else None
 
 
-def leave(machine: Machine, entry: BootEntry) -> None:
-    """Hand over to ``entry``; returns, with the reason told, when that fails."""
+def ask(machine: Machine, entries: list[BootEntry], selected: int, seconds: float) -> BootEntry | None:
+    """Show the menu, and boot what a person picks until that works.
+
+    Returns the entry when nobody did anything for ``seconds`` seconds, None when the rescue prompt is wanted.
+    """
+    message, found = "", machine.survey
+    while True:
+        menu = Menu(entries, selected, seconds or None, found)
+        menu.message = message
+        with CLOCK.of(_phases.PERSON):
+            outcome = chooser.run(machine.console, menu)
+        if outcome.entry is None or menu.left is not None:
+            return outcome.entry
+        message, seconds, selected = leave(machine, outcome.entry), 0.0, menu.levels[0].selected
+
+
+def leave(machine: Machine, entry: BootEntry) -> str:
+    """Hand over to ``entry``; returns when that fails, with the reason, which the console got."""
     console, config = machine.console, machine.config
     machine.begin(f"booting {entry.title}")
-    console.say(f"booting {entry.describe()}")
     try:
+        entry = appended.attach(entry, config, machine.disks.devices)
+        console.say(f"booting {entry.describe()}")
         way = handover.stage(entry, config, console.say)
         survey.health([entry.place], lambda line: console.once(f"health: {line}"))
         if machine.firmware and machine.survey:
             machine.firmware.report(machine.survey.entries(), entry, console)
-        console.say(f"jumping after {time.monotonic() - BEGAN:.2f} s")
+        console.say(f"jumping after {CLOCK.summary(program_loading())}")
+        console.say(f"cmdline {entry.cmdline}")
         console.drain()
+        console.restore()
+        machine.watchdog.hand_over()
         way.go()
-    except (FsError, OSError, MemoryError) as error:
-        survey.health([entry.place], lambda line: console.once(f"health: {line}"))
-        console.error(f"{entry.title}: {str(error) or type(error).__name__}")
+        error: Exception = handover.Refused("the machine stays")
+    except (FsError, OSError, MemoryError) as problem:
+        error = problem
+    console.raw()
+    machine.watchdog.resume()
+    survey.health([entry.place], lambda line: console.once(f"health: {line}"))
+    text = f"{entry.title}: {str(error) or type(error).__name__}"
+    console.error(text)
+    return text
+
+
+def program_loading() -> float:
+    """Seconds from the kernel's start of /init to our first line, 0 when they are not known."""
+    try:
+        return _phases.loading(syscalls.kernel_log())
+    except OSError:
+        return 0.0
 
 
 def permit_degraded(machine: Machine, missing: str) -> None:
@@ -174,7 +227,8 @@ def rescue(machine: Machine) -> bool:
     """Serve the rescue prompt until it is left; whether to try the whole boot again."""
     machine.begin("serving the rescue prompt")
     try:
-        entry = Rescue(machine.console, machine.survey, machine.disks).run()
+        with CLOCK.of(_phases.PERSON):
+            entry = Rescue(machine.console, machine.survey, machine.disks).run()
     except Closed:
         time.sleep(ALONE)
         machine.console = _console.open_consoles()
@@ -188,11 +242,8 @@ def rescue(machine: Machine) -> bool:
 
 def pid1() -> NoReturn:
     """Boot; on failure say why, act or serve the prompt, and so for ever."""
-    # Orphans are reaped by the kernel when nobody wants their status.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
     machine = Machine()
+    signals.install(lambda doing: restart(machine, doing))
     steps: list[Callable[[Machine], object]] = [Machine.start, boot]
     while True:
         try:
@@ -200,12 +251,25 @@ def pid1() -> NoReturn:
                 steps.pop(0)(machine)
             if rescue(machine):
                 steps = [boot]
-        except Exception as error:
+        except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
             steps = []
             tell(machine, error)
 
 
-def tell(machine: Machine, error: Exception) -> None:
+def restart(machine: Machine, doing: str) -> None:
+    """Ctrl-Alt-Del: restart, but not in the middle of ``doing``."""
+    if doing:
+        machine.console.say(f"Ctrl-Alt-Del: restarting as soon as this is done: {doing}")
+        return
+    machine.console.say("Ctrl-Alt-Del: restarting")
+    machine.console.drain()
+    try:
+        power.reboot()
+    except OSError as error:
+        machine.console.error(f"reboot: {error.strerror}")
+
+
+def tell(machine: Machine, error: BaseException) -> None:
     """Say what stopped us, and do what poolboot.on-error= wants.  Nothing in here may stop us a second time."""
     try:
         if isinstance(error, FsError):

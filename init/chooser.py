@@ -25,7 +25,7 @@ def run(console: Console, menu: Menu, clock: Callable[[], float] = time.monotoni
         try:
             key = console.key(_until_tick(menu.left))
         except Closed:
-            return Outcome(menu.level.entry)
+            return Outcome(menu.levels[0].entry)
         now = clock()
         menu.pass_time(now - last)
         last = now

@@ -28,12 +28,14 @@ class BootConfig(NamedTuple):
     initrd: tuple[str, ...] = ()  # paths in the root
     cmdline: str = ""  # instead of the distro's own
     append: str = ""  # after it
+    append_initrd: tuple[str, ...] = ()  # archives that follow whatever initrd is booted; see init/appended.py
     timeout: float = 0.0  # seconds that a menu waits
     wait: float = 10.0  # seconds to wait for devices at most
     degraded: str = "auto"
     on_error: str = "rescue"
     esp: str = ""  # PARTUUID=, PARTLABEL=, LABEL= or /dev/... of the ESP that handover=firmware writes to
     boot_order: bool = False  # handover=firmware also becomes the firmware's default
+    watchdog: str = "auto"  # "auto", "off", or its period in seconds
     debug: bool = False
     parameters: Parameters = ()  # the whole command line
     warnings: tuple[str, ...] = ()
@@ -54,6 +56,11 @@ class BootConfig(NamedTuple):
     def consoles(self) -> tuple[str, ...]:
         """The values of our own console= parameters, in order."""
         return tuple(value for key, value in self.parameters if key == "console" and value)
+
+    @property
+    def term(self) -> str:
+        """What TERM= says of the serial lines, "" when it does not."""
+        return next((value for key, value in reversed(self.parameters) if key == "TERM" and value), "")
 
     def has(self, name: str) -> bool:
         """Whether the command line has the parameter ``name``, with or without a value."""
@@ -159,9 +166,11 @@ def _knob(name: str, key: str, value: str | None, values: dict[str, object], war
     elif key in _SECONDS:
         default = BootConfig._field_defaults[key]
         values[key] = _seconds(name, value, default, warnings)
+    elif key == "watchdog" and not (value in ("auto", "off") or (value or "").isdecimal()):
+        warnings.append(f"{name}={value or ''}: wants auto, off or seconds; using auto")
     elif key in _TEXTS:
         values[key] = value or ""
-    elif key == "initrd":
+    elif key in ("initrd", "append_initrd"):
         values[key] = tuple(path for path in (value or "").split(",") if path)
     elif key in _SWITCHES:
         values[key] = value not in ("0", "no", "off", "n", "false")
@@ -173,9 +182,9 @@ def _knob(name: str, key: str, value: str | None, values: dict[str, object], war
 
 _CHOICES = {"handover": HANDOVERS, "switch_root": SWITCH_ROOTS, "degraded": DEGRADED, "on_error": ON_ERROR}
 _SECONDS = ("timeout", "wait")
-_TEXTS = ("entry", "kernel", "cmdline", "append", "esp")
+_TEXTS = ("entry", "kernel", "cmdline", "append", "esp", "watchdog")
 _SWITCHES = ("debug", "boot_order")
-_KNOBS = (*_CHOICES, *_SECONDS, *_TEXTS, *_SWITCHES, "initrd")
+_KNOBS = (*_CHOICES, *_SECONDS, *_TEXTS, *_SWITCHES, "initrd", "append_initrd")
 
 
 def _seconds(name: str, value: str | None, default: float, warnings: list[str]) -> float:

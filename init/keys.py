@@ -87,10 +87,7 @@ def _meaning(sequence: str) -> list[str]:
         return [ANSWER + parameters]
     if sequence[:3] == "\x1b[[":  # function keys of the Linux console
         return []
-    if final == "~":
-        name = _NUMBERS.get(parameters.partition(";")[0], "")
-    else:
-        name = _FINALS.get(final, "")
+    name = _NUMBERS.get(parameters.partition(";")[0], "") if final == "~" else _FINALS.get(final, "")
     return [name] if name else []
 
 
@@ -101,7 +98,9 @@ def is_text(key: str) -> bool:
 
 def is_deliberate(key: str) -> bool:
     """Whether a person pressed ``key``, as far as one can tell: an answer or a damaged character is no wish."""
-    return key not in ("redraw", "resized") and not key.startswith(ANSWER) and not (len(key) == 1 and not key.isprintable())
+    if len(key) == 1:
+        return key.isprintable()
+    return key not in ("redraw", "resized") and not key.startswith(ANSWER)
 
 
 def answer(key: str) -> tuple[int, int] | None:

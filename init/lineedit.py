@@ -138,7 +138,7 @@ class View:
     def update(self, line: Line) -> str:
         """What leads from what is shown to ``line``."""
         text = "".join(char if char.isprintable() else "?" for char in line.text)
-        if not self._first <= line.cursor < self._first + self._room:
+        if not (self._first < line.cursor or not self._first) or line.cursor >= self._first + self._room:
             # Half a room of context on both sides of where the cursor went.
             self._first = max(0, line.cursor - self._room // 2)
         shown = text[self._first : self._first + self._room]

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from fsdrivers.errors import FsError
 from init.entries.entry import BootEntry
 from init.lineedit import Line
+from init.snapshots import Snapshot
 
 LIST, DETAILS, EDIT, HELP = "list", "details", "edit", "help"
 
 HELP_LINES = (
-    "Up, Down, Page Up, Page Down, Home, End    select an entry (also k and j)",
-    "1 2 3 ...                                  select by number",
-    "Enter                                      boot the selected entry",
-    "e                                          edit its command line, for this boot only",
-    "d                                          details: files, root, warnings",
-    "s                                          snapshots and copies of its root",
-    "r                                          the rescue prompt",
-    "l                                          show the list again",
-    "Escape                                     back",
+    "Up, Down, Page Up, Page Down  select an entry (also k, j, Home and End)",
+    "1 2 3 ...                     select by number",
+    "Enter                         boot the selected entry",
+    "e                             edit its command line, for this boot only",
+    "d                             details: files, root, warnings",
+    "s                             snapshots of its root",
+    "r                             the rescue prompt",
+    "l                             show the list again",
+    "Escape                        back",
 )
 
-Snapshots = Callable[[BootEntry], Sequence[BootEntry]]
+
+class Source(Protocol):
+    """Where earlier states of a root come from.  Both may raise FsError."""
+
+    def snapshots(self, entry: BootEntry) -> Sequence[Snapshot]:
+        """The snapshots of ``entry``'s root, for a list."""
+
+    def inside(self, snapshot: Snapshot, like: BootEntry) -> Sequence[BootEntry]:
+        """What can be booted from one of them; ``like`` is the entry whose root it is a snapshot of."""
 
 
 class Outcome(NamedTuple):
@@ -33,15 +42,23 @@ class Outcome(NamedTuple):
 
 
 class Level:
-    """One list of entries and where the reader is in it."""
+    """One list (of entries, or of snapshots to look into) and where the reader is in it."""
 
-    def __init__(self, heading: str, entries: Sequence[BootEntry], selected: int = 0) -> None:
-        self.heading, self.entries, self.selected = heading, list(entries), selected
+    def __init__(
+        self, heading: str, items: Sequence[BootEntry | Snapshot], selected: int = 0, like: BootEntry | None = None
+    ) -> None:
+        self.heading, self.items, self.selected = heading, list(items), selected
+        self.like = like  # for snapshots: the entry whose root they are of
 
     @property
-    def entry(self) -> BootEntry:
+    def item(self) -> BootEntry | Snapshot:
         """The selected one."""
-        return self.entries[self.selected]
+        return self.items[self.selected]
+
+    @property
+    def entry(self) -> BootEntry | None:
+        """The selected one when it can be booted as it is."""
+        return self.item if isinstance(self.item, BootEntry) else None
 
 
 class Menu:
@@ -51,10 +68,10 @@ class Menu:
     """
 
     def __init__(
-        self, entries: Sequence[BootEntry], selected: int = 0, left: float | None = None, snapshots: Snapshots | None = None
+        self, entries: Sequence[BootEntry], selected: int = 0, left: float | None = None, source: Source | None = None
     ) -> None:
         self.levels = [Level("What can be booted", entries, selected)]
-        self.left, self._snapshots = left, snapshots
+        self.left, self._source = left, source
         self.page = LIST
         self.scroll = 0  # first line that is shown of DETAILS
         self.line = Line()
@@ -72,7 +89,7 @@ class Menu:
         if self.left is not None and self.outcome is None:
             self.left -= seconds
             if self.left <= 0:
-                self.outcome = Outcome(self.level.entry)
+                self.outcome = Outcome(self.levels[0].entry)
 
     def key(self, key: str) -> None:
         """Take one key (see init/keys.py): any one stops the countdown, and then does what it does."""
@@ -92,7 +109,7 @@ class Menu:
 
     def _list(self, key: str) -> None:
         level = self.level
-        last = len(level.entries) - 1
+        last = len(level.items) - 1
         moves = {
             "up": -1, "k": -1, "down": 1, "j": 1, "page-up": -10, "page-down": 10, "home": -last, "end": last,
         }  # fmt: skip
@@ -111,19 +128,23 @@ class Menu:
             self._act(key)
 
     def _act(self, key: str) -> None:
-        """What can be done to the selected entry."""
-        if key in ("enter", "accept", "b"):
-            self.outcome = Outcome(self.level.entry)
-        elif key == "e":
-            self.line, self.page = Line(self.level.entry.cmdline), EDIT
+        """What can be done to the selected entry or snapshot."""
+        item = self.level.item
+        if key == "r":
+            self.outcome = Outcome(None)
         elif key in ("d", "i"):
             self.page, self.scroll = DETAILS, 0
-        elif key == "r":
-            self.outcome = Outcome(None)
+        elif isinstance(item, Snapshot):
+            if key in ("enter", "accept", "b", "e", "right"):
+                self._look_into(item)
+        elif key in ("enter", "accept", "b"):
+            self.outcome = Outcome(item)
+        elif key == "e":
+            self.line, self.page = Line(item.cmdline), EDIT
 
     def _digit(self, key: str) -> None:
         """Numbers may have several digits: each one extends the number before it while there is such an entry."""
-        count = len(self.level.entries)
+        count = len(self.level.items)
         for digits in (self._digits + key, key):
             if 1 <= int(digits) <= count:
                 self._digits, self.level.selected = digits, int(digits) - 1
@@ -133,15 +154,31 @@ class Menu:
 
     def _list_snapshots(self) -> None:
         entry = self.level.entry
+        if entry is None or entry.snapshot is not None:
+            self.message = "these are snapshots already"
+            return
         try:
-            found = self._snapshots(entry) if self._snapshots else ()
+            found = self._source.snapshots(entry) if self._source else ()
         except FsError as error:
             self.message = f"snapshots of {entry.place.where}: {error}"
             return
         if not found:
-            self.message = f"{entry.place.where} has no snapshots that can be booted"
+            self.message = f"{entry.place.where} has no snapshots"
             return
-        self.levels.append(Level(f"Snapshots of {entry.place.where}", found))
+        self.levels.append(Level(f"Snapshots of {entry.place.where}", found, like=entry))
+
+    def _look_into(self, snapshot: Snapshot) -> None:
+        like = self.level.like
+        try:
+            found = self._source.inside(snapshot, like) if self._source and like else ()
+        except FsError as error:
+            self.message = f"{snapshot.where}: {error}"
+            return
+        self.page = LIST
+        if found:
+            self.levels.append(Level(f"In {snapshot.title}", found))
+        else:
+            self.message = f"nothing can be booted from {snapshot.where}"
 
     # --- the other pages ----------------------------------------------------------------------
 
@@ -155,16 +192,19 @@ class Menu:
             self._act(key)
 
     def _edit(self, key: str) -> None:
-        if key in ("enter", "accept"):
-            self.outcome = Outcome(self.level.entry._replace(cmdline=self.line.text.strip()))
+        entry = self.level.entry
+        if key in ("enter", "accept") and entry is not None:
+            self.outcome = Outcome(entry._replace(cmdline=self.line.text.strip()))
         elif key in ("escape", "interrupt"):
             self.page = LIST
         else:
             self.line.key(key)
 
 
-def tags(entry: BootEntry) -> str:
+def tags(entry: BootEntry | Snapshot) -> str:
     """What a person should know of an entry before looking at its details, in a few characters."""
+    if isinstance(entry, Snapshot):
+        return "read-only" if entry.readonly else "writable"
     marks = [entry.place.where]
     if entry.place.root.readonly:
         marks.append("read-only")
@@ -177,8 +217,12 @@ def tags(entry: BootEntry) -> str:
     return " ".join(marks)
 
 
-def details(entry: BootEntry) -> list[tuple[str, str]]:
+def details(entry: BootEntry | Snapshot) -> list[tuple[str, str]]:
     """All there is to know of an entry, as names and values; a "warning" for each of its notes."""
+    if isinstance(entry, Snapshot):
+        names = ("title", "made by", "when", "tree", "notes", "state")
+        values = (entry.title, entry.tool, entry.when or "unknown", entry.where, entry.description or "none")
+        return list(zip(names, (*values, "read-only" if entry.readonly else "writable"), strict=True))
     place = entry.place
     root = f"{place.pool.kind} {place.where}, pool {place.pool.state}"
     facts = [

@@ -11,7 +11,6 @@ from typing import NamedTuple, Protocol
 
 from init import VERSION
 from init.console import printable
-from init.entries.entry import BootEntry
 from init.lineedit import View
 from init.menu import DETAILS, EDIT, HELP, HELP_LINES, LIST, Menu, details, tags
 
@@ -21,6 +20,7 @@ _COLOURS = {BAR: "1;37;44", SELECTED: "7", WARNING: "1;33", LABEL: "36", URGENT:
 _PLAIN = {BAR: "7", SELECTED: "7", WARNING: "1", LABEL: "", URGENT: "1"}
 
 KEYS = "Enter boots  e edit  d details  s snapshots  r rescue  ? help"
+SNAPSHOT_KEYS = "Enter looks into it  d details  r rescue  Escape back  ? help"
 EDIT_KEYS = "Enter boots with this command line, once  Escape goes back unchanged"
 DETAILS_KEYS = "Enter boots  e edit  r rescue  Escape back  Up and Down scroll"
 FOOTER = 6  # rows below the list
@@ -94,8 +94,8 @@ def wrap(text: str, width: int) -> list[str]:
 def compose(menu: Menu, height: int, width: int) -> Screen:
     """The screen of ``height`` rows; the last column stays free, as some terminals wrap when it is written to."""
     width -= 1
-    position = f"{menu.level.selected + 1} of {len(menu.level.entries)}"
-    heading = menu.level.heading if menu.page in (LIST, HELP) else menu.level.entry.title
+    position = f"{menu.level.selected + 1} of {len(menu.level.items)}"
+    heading = menu.level.heading if menu.page in (LIST, HELP) else menu.level.item.title
     left = cut(f" poolboot {VERSION}   {heading}", width - len(position) - 2)
     rows = [Row(left.ljust(width - len(position) - 1) + position + " ", BAR), Row()]
     cursor = None
@@ -116,12 +116,12 @@ def compose(menu: Menu, height: int, width: int) -> Screen:
 
 def _list(menu: Menu, space: int, width: int) -> list[Row]:
     level = menu.level
-    first = min(max(0, level.selected - space // 2), max(0, len(level.entries) - space))
-    digits = len(str(len(level.entries)))
+    first = min(max(0, level.selected - space // 2), max(0, len(level.items) - space))
+    digits = len(str(len(level.items)))
     rows = []
-    for number, entry in enumerate(level.entries[first : first + space], first + 1):
+    for number, entry in enumerate(level.items[first : first + space], first + 1):
         chosen = number - 1 == level.selected
-        edge = "^" if number == first + 1 > 1 else "v" if first + space == number < len(level.entries) else " "
+        edge = "^" if number == first + 1 > 1 else "v" if first + space == number < len(level.items) else " "
         head = f"{'>' if chosen else edge} {number:>{digits}}  "
         tail = cut(tags(entry), width // 3)
         room = width - len(head) - len(tail) - 2
@@ -131,7 +131,7 @@ def _list(menu: Menu, space: int, width: int) -> list[Row]:
 
 def _details(menu: Menu, space: int, width: int) -> list[Row]:
     rows = []
-    for name, value in details(menu.level.entry):
+    for name, value in details(menu.level.item):
         for number, part in enumerate(wrap(value, width - 12)):
             rows.append(Row(f"  {name if not number else '':<9} {part}", WARNING if name == "warning" else ""))
     menu.scroll = min(menu.scroll, max(0, len(rows) - space))
@@ -151,13 +151,18 @@ def _edit(menu: Menu, space: int, width: int) -> tuple[list[Row], tuple[int, int
 def _footer(menu: Menu, width: int) -> list[Row]:
     entry = menu.level.entry
     news = Row(cut(menu.message, width), WARNING)
-    if not menu.message and menu.page == LIST and entry.notes:
+    if not menu.message and menu.page == LIST and entry and entry.notes:
         news = Row(cut(f"! {entry.notes[0]}", width), WARNING)
-    lines = wrap(f"{entry.kernel}  {entry.cmdline}", width)[:2] if menu.page == LIST else []
+    lines = wrap(f"{entry.kernel}  {entry.cmdline}", width)[:2] if menu.page == LIST and entry else []
     facts = [Row(line, LABEL) for line in lines] + [Row()] * (2 - len(lines))
     count = Row(cut(countdown(menu), width), URGENT)
-    keys = {EDIT: EDIT_KEYS, DETAILS: DETAILS_KEYS, HELP: "any key goes back"}.get(menu.page, KEYS)
-    return [Row(), news, *facts, count, Row(cut(keys, width))]
+    return [Row(), news, *facts, count, Row(cut(keys(menu), width))]
+
+
+def keys(menu: Menu) -> str:
+    """What can be typed now."""
+    usual = KEYS if menu.level.entry else SNAPSHOT_KEYS
+    return {EDIT: EDIT_KEYS, DETAILS: DETAILS_KEYS, HELP: "any key goes back"}.get(menu.page, usual)
 
 
 def countdown(menu: Menu) -> str:
@@ -243,14 +248,15 @@ class Printer:
         if menu.page == HELP:
             return "\n".join(HELP_LINES)
         if menu.page == DETAILS:
-            return "\n".join(f"  {name:<9} {printable(value)}" for name, value in details(menu.level.entry))
+            return "\n".join(f"  {name:<9} {printable(value)}" for name, value in details(menu.level.item))
         level = menu.level
-        first = min(max(0, level.selected - PLAIN_ROWS // 2), max(0, len(level.entries) - PLAIN_ROWS))
-        shown = range(first, min(len(level.entries), first + PLAIN_ROWS))
+        first = min(max(0, level.selected - PLAIN_ROWS // 2), max(0, len(level.items) - PLAIN_ROWS))
+        shown = range(first, min(len(level.items), first + PLAIN_ROWS))
         lines = [f"{level.heading}:", *(_item(menu, index) for index in shown)]
-        if len(shown) < len(level.entries):
-            lines.append(f"  {shown[0] + 1} to {shown[-1] + 1} of {len(level.entries)}; Up, Down or a number shows others")
-        return "\n".join([*lines, f"A number selects; {KEYS}"])
+        if len(shown) < len(level.items):
+            part = f"{shown[0] + 1} to {shown[-1] + 1} of {len(level.items)}"
+            lines.append(f"  {part}; Up, Down or a number shows others")
+        return "\n".join([*lines, f"A number selects; {keys(menu)}"])
 
     def _count(self, menu: Menu) -> str:
         """The countdown: a sentence, then a number now and then on the same row."""
@@ -270,6 +276,6 @@ class Printer:
 
 def _item(menu: Menu, index: int) -> str:
     """One entry as a line."""
-    entry: BootEntry = menu.level.entries[index]
+    entry = menu.level.items[index]
     mark = ">" if index == menu.level.selected else " "
     return printable(f"{mark} {index + 1}. {entry.title}  [{tags(entry)}]")

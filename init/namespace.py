@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -35,13 +36,43 @@ MOUNTS = (
 _DEV_FALLBACK = Mount("tmpfs", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=1m")
 
 
+# What a program may expect in any /dev: name, major, minor (Documentation/admin-guide/devices.txt, v6.12)
+_NODES = (("console", 5, 1), ("kmsg", 1, 11), ("null", 1, 3), ("tty0", 4, 0), ("urandom", 1, 9), ("fuse", 10, 229))
+
+
+def hold_streams(null: str = "/dev/null") -> None:
+    """Open descriptors 0 to 2 when the kernel could not: the next file would take their place, and what is printed
+    would go into it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            try:
+                fd = os.open(null, os.O_RDWR)
+            except OSError:
+                fd = os.memfd_create("nothing")
+            if fd != number:
+                os.dup2(fd, number)
+                os.close(fd)
+
+
+def make_nodes(dev: str) -> None:
+    """The nodes that devtmpfs would have brought."""
+    for name, major, minor in _NODES:
+        try:
+            os.mknod(f"{dev}/{name}", stat.S_IFCHR | 0o600, os.makedev(major, minor))
+        except OSError:  # whoever misses it will say so
+            continue
+
+
 def mount_all(mounts: tuple[Mount, ...] = MOUNTS, mount: Callable[..., None] = syscalls.mount) -> list[str]:
     """Mount everything in ``mounts``; what is mounted already is fine.  Returns what went wrong, a line each."""
     problems = []
     for item in mounts:
         error = _mount(item, mount)
         if error is not None and item.fstype == "devtmpfs" and _mount(_DEV_FALLBACK, mount) is None:
-            error = OSError(error.errno, f"{error.strerror}; using an empty tmpfs instead")
+            make_nodes(item.where)
+            error = OSError(error.errno, f"{error.strerror}; using a tmpfs with our own nodes instead")
         if error is not None and item.needed:
             problems.append(f"mount {item.fstype} on {item.where}: {error.strerror}")
     return problems

@@ -19,6 +19,7 @@ from init.modules import Modules
 
 FIRMWARE = "/sys/firmware/efi"
 PATIENCE = 5.0  # seconds until the disk that firmware started us from appears: USB takes its time
+MUTE = 1.0  # seconds of waiting without a word
 POLL = 0.05
 
 
@@ -68,7 +69,7 @@ class PathB:
     def _conf(self, disks: Disks, modules: Modules, console: Console) -> str:
         if not self._came.partuuid:
             return ""
-        partition = self._own_partition(disks, modules)
+        partition = self._own_partition(disks, modules, console)
         if partition is None:
             console.say(f"warning: the disk with {self._came.path} (PARTUUID={self._came.partuuid}) did not appear")
             return ""
@@ -78,9 +79,11 @@ class PathB:
             console.say(f"warning: {stub.CONF} cannot be read: {error}")
             return ""
 
-    def _own_partition(self, disks: Disks, modules: Modules) -> Partition | None:
+    def _own_partition(self, disks: Disks, modules: Modules, console: Console) -> Partition | None:
         deadline = time.monotonic() + PATIENCE
         while True:
+            if deadline - time.monotonic() < PATIENCE - MUTE:
+                console.once(f"waiting up to {PATIENCE - MUTE:.0f} s more for the disk that the EFI file lies on")
             modules.coldplug()
             if disks.scan() and (found := stub.own_partition(self._came, disks.devices)):
                 return found

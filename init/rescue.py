@@ -4,37 +4,43 @@ from __future__ import annotations
 
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import DIRECTORY, SYMLINK, DirEntry, Filesystem
 from fsdrivers.pool import Pool
+from init import chooser, report, syscalls
 from init import config as _config
-from init import report, syscalls
-from init.console import Closed, Console
+from init.console import Closed, Console, Enough
 from init.devices import Disks, human
-from init.entries import policy
 from init.entries.entry import BootEntry
 from init.handover import power
+from init.lineedit import remember
+from init.menu import Menu
 from init.survey import Survey, pool_line
 
 MAX_CAT = 256 << 10  # bytes that cat prints of a file
 DMESG_LINES = 40
+MAX_COMPLETED = 20000  # names of a directory that completion looks at
+CHOOSERS = ("boot", "menu")  # the commands that may leave the prompt with an entry
 PATIENCE = 8  # empty reads in a row before we slow down
 
 HELP = """\
   pools            the pools, their members and what is missing
   devices          the disks
   roots            the trees (subvolumes, datasets) of all pools
-  use N            look into tree N of that list from now on
+  use N            look into tree N of that list (or its name) from now on
   ls [PATH]        list a directory
   cat PATH         print a file
+  sha256 PATH...   the checksums of files, and how long reading took
   entries          what can be booted
-  boot N [WORDS]   boot entry N, with WORDS added to its command line
+  boot N [WORDS]   boot entry N (or its id or title), with WORDS added to its command line
+  menu             the menu, with snapshots and an editor for command lines
   dmesg [LINES]    the end of the kernel's log
   retry            look at the disks again and boot
   reboot, poweroff
-  help             this list"""
+  help             this list
+Tab completes, Up and Down recall."""
 
 
 class Rescue:
@@ -43,9 +49,11 @@ class Rescue:
     def __init__(self, console: Console, survey: Survey | None, disks: Disks) -> None:
         self._console, self._survey, self._disks = console, survey, disks
         self._used: Filesystem | None = None
+        self._history: list[str] = []
         self._commands: dict[str, Callable[[str], None]] = {
             "pools": self._pools, "devices": self._devices, "roots": self._roots, "use": self._use, "ls": self._ls,
-            "cat": self._cat, "entries": self._entries, "dmesg": self._dmesg, "help": self._help, "?": self._help,
+            "cat": self._cat, "sha256": self._sha256, "entries": self._entries, "dmesg": self._dmesg,
+            "help": self._help, "?": self._help,
             "reboot": lambda _: power.reboot(), "poweroff": lambda _: power.poweroff(),
         }  # fmt: skip
 
@@ -57,48 +65,71 @@ class Rescue:
         self._console.say("rescue: type help for what can be done here")
         empty = 0
         while True:
-            line = self._console.readline("poolboot> ")
+            line = self._console.readline("poolboot> ", history=self._history, complete=self._complete)
             if line is None:
                 empty += 1
                 if empty >= PATIENCE:
                     time.sleep(1)  # a line that was cut reads as endless ends of file
                 continue
             empty = 0
+            remember(self._history, line.strip())
             name, _, rest = line.strip().partition(" ")
             if name == "retry":
                 return None
-            entry = self._boot(rest) if name == "boot" else None
+            entry = self._choose(name, rest.strip()) if name in CHOOSERS else None
             if entry is not None:
                 return entry
-            if name and name != "boot":
+            if name and name not in CHOOSERS:
                 self._serve(name, rest.strip())
 
     def _serve(self, name: str, rest: str) -> None:
         command = self._commands.get(name)
         if command is None:
-            near = _config.nearest(name, [*self._commands, "boot", "retry"])
+            near = _config.nearest(name, self._names())
             self._console.write(f"{name}: no such command" + (f"; did you mean {near}?" if near else "; try help"))
             return
         try:
+            self._console.pages(True)
             command(rest)
-        except Closed:
-            raise
+        except (Closed, Enough) as stopped:
+            if isinstance(stopped, Closed):
+                raise
         except (FsError, OSError) as error:
             self._console.write(f"{name}: {error}")
         except Exception as error:  # a bug in one command must not take the prompt away
             for line in report.crash(error, f"serving {name}", ()):
                 self._console.error(line)
+        finally:
+            self._console.pages(False)
 
     # --- commands -----------------------------------------------------------------------------
 
+    def _choose(self, name: str, rest: str) -> BootEntry | None:
+        """The entry that "boot" or "menu" leads to, None when it leads back here."""
+        try:
+            return self._boot(rest) if name == "boot" else self._menu()
+        except (FsError, OSError) as error:
+            self._console.write(f"{name}: {error}")
+        return None
+
     def _boot(self, rest: str) -> BootEntry | None:
-        number, _, words = rest.strip().partition(" ")
-        entries = self._survey.entries() if self._survey else []
-        entry = policy.find(entries, number) if number else None
-        if entry is None:
+        # Ids and titles may hold blanks: the longest beginning of the line that is one of them.
+        for entry in sorted(self._known(), key=lambda entry: -max(len(entry.id), len(entry.title))):
+            for name in (entry.id, entry.title):
+                if rest == name or rest.startswith(f"{name} "):
+                    return _with_words(entry, rest.removeprefix(name))
+        number, _, words = rest.partition(" ")
+        found = self._survey.look_for(number) if self._survey and number else None
+        if found is None:
             self._console.write(f"boot: there is no entry {number}" if number else "boot: which one? See entries")
             return None
-        return entry._replace(cmdline=f"{entry.cmdline} {words.strip()}") if words.strip() else entry
+        return _with_words(found, words)
+
+    def _menu(self) -> BootEntry | None:
+        if not self._known():
+            self._console.write("menu: nothing to boot was found; see pools")
+            return None
+        return chooser.run(self._console, Menu(self._known(), source=self._survey)).entry
 
     def _pools(self, _: str) -> None:
         if not self._pool_list():
@@ -116,16 +147,21 @@ class Rescue:
 
     def _roots(self, _: str) -> None:
         for number, (pool, name, text) in enumerate(self._all_roots(), 1):
-            self._console.write(f"  {number}  {pool.name or pool.uuid}:{name or '/'}{text}")
+            self._console.write(f"  {number}  {_tree(pool, name)}{text}")
 
     def _use(self, rest: str) -> None:
         roots = list(self._all_roots())
-        if not rest.isdecimal() or not 1 <= int(rest) <= len(roots):
-            self._console.write("use: wants a number of the list that roots prints")
+        names = [_tree(pool, name) for pool, name, _ in roots]
+        if rest in names:
+            number = names.index(rest)
+        elif rest.isdecimal() and 1 <= int(rest) <= len(roots):
+            number = int(rest) - 1
+        else:
+            self._console.write("use: wants a number or a name of the list that roots prints")
             return
-        pool, name, _ = roots[int(rest) - 1]
+        pool, name, _ = roots[number]
         self._used = pool.open(name)
-        self._console.write(f"now in {pool.name or pool.uuid}:{name or '/'}")
+        self._console.write(f"now in {_tree(pool, name)}")
 
     def _ls(self, rest: str) -> None:
         filesystem, path = self._filesystem(), rest or "/"
@@ -146,6 +182,21 @@ class Rescue:
         if file.size > MAX_CAT:
             self._console.write(f"... {human(file.size - MAX_CAT)} more")
 
+    def _sha256(self, rest: str) -> None:
+        if not rest:
+            self._console.write("sha256: which files?")
+            return
+        from hashlib import sha256
+
+        filesystem, size, start = self._filesystem(), 0, time.monotonic()
+        for path in [rest] if filesystem.exists(rest) else rest.split():
+            file, digest = filesystem.open(path), sha256()
+            for chunk in file.chunks():
+                digest.update(chunk)
+            size += file.size
+            self._console.write(f"{digest.hexdigest()}  {path}")
+        self._console.write(f"{human(size)} read and hashed in {time.monotonic() - start:.2f} s")
+
     def _entries(self, _: str) -> None:
         entries = self._survey.entries() if self._survey else []
         if not entries:
@@ -163,20 +214,56 @@ class Rescue:
     def _help(self, _: str) -> None:
         self._console.write(HELP)
 
+    # --- completion ---------------------------------------------------------------------------
+
+    def _names(self) -> list[str]:
+        return sorted([*(name for name in self._commands if name != "?"), *CHOOSERS, "retry"])
+
+    def _complete(self, text: str) -> tuple[int, list[str]]:
+        """What the last word of ``text`` may become: a command, an entry, a tree or a path."""
+        command, blank, rest = text.lstrip().partition(" ")
+        if not blank:
+            return len(text) - len(command), [f"{name} " for name in self._names() if name.startswith(command)]
+        start = len(text) - len(rest)
+        if command == "boot":
+            return start, _beginning(rest, [name for entry in self._known() for name in (entry.id, entry.title)])
+        if command == "use":
+            return start, _beginning(rest, [_tree(pool, name) for pool, name, _ in self._all_roots(quiet=True)])
+        if command in ("ls", "cat", "sha256"):
+            return self._complete_path(text, rest.rpartition(" ")[2] if command == "sha256" else rest)
+        return start, []
+
+    def _known(self) -> list[BootEntry]:
+        return self._survey.entries() if self._survey else []
+
+    def _complete_path(self, text: str, path: str) -> tuple[int, list[str]]:
+        directory, slash, name = path.rpartition("/")
+        try:
+            found = []
+            for count, entry in enumerate(self._filesystem().listdir(directory + slash or "/")):
+                if count >= MAX_COMPLETED:
+                    break
+                if entry.name.startswith(name):
+                    found.append(entry.name + ("/" if entry.type == DIRECTORY else ""))
+        except (FsError, OSError):
+            return len(text), []
+        return len(text) - len(name), found
+
     # --- what they look at --------------------------------------------------------------------
 
     def _pool_list(self) -> list[Pool]:
         return self._survey.pools if self._survey else []
 
-    def _all_roots(self) -> Iterator[tuple[Pool, str, str]]:
-        """Pool, name and remarks of every tree that can be listed; errors are printed."""
+    def _all_roots(self, quiet: bool = False) -> Iterator[tuple[Pool, str, str]]:
+        """Pool, name and remarks of every tree that can be listed; errors are printed unless ``quiet``."""
         for pool in self._pool_list():
             try:
                 for root in pool.roots():
                     marks = (" default" if root.default else "") + (" read-only" if root.readonly else "")
                     yield pool, root.name, marks
             except FsError as error:
-                self._console.write(f"  {pool.name or pool.uuid}: {error}")
+                if not quiet:
+                    self._console.write(f"  {pool.name or pool.uuid}: {error}")
 
     def _filesystem(self) -> Filesystem:
         """The tree that ls and cat look into: the chosen one, else that of the first entry, else the default one of
@@ -194,6 +281,20 @@ class Rescue:
         if self._used is None:
             raise FsError("; ".join(problems) or "there is no pool to look into")
         return self._used
+
+
+def _tree(pool: Pool, name: str) -> str:
+    """How a tree is called: as BootRoot.where."""
+    return f"{pool.name or pool.uuid}:{name or '/'}"
+
+
+def _with_words(entry: BootEntry, words: str) -> BootEntry:
+    return entry._replace(cmdline=f"{entry.cmdline} {words.strip()}") if words.strip() else entry
+
+
+def _beginning(text: str, words: Sequence[str]) -> list[str]:
+    """Those of ``words`` that begin with ``text``, in small letters or large ones."""
+    return sorted({word for word in words if word.lower().startswith(text.lower())})
 
 
 def entry_lines(number: int, entry: BootEntry) -> list[str]:

@@ -55,6 +55,14 @@ class Survey:
             self.look_for(self.config.entry)
         return self._entries
 
+    def snapshots(self, entry: BootEntry) -> list[Snapshot]:
+        """The snapshots of ``entry``'s root, for a list."""
+        return entries.snapshots_of(entry, self.note)
+
+    def inside(self, snapshot: Snapshot, like: BootEntry) -> list[BootEntry]:
+        """What can be booted from ``snapshot``, one of the root of ``like``."""
+        return entries.of_snapshot(snapshot, like, self.config, self.note)
+
     def look_for(self, asked: str) -> BootEntry | None:
         """The entry that ``asked`` (as poolboot.entry= has it) means.
 

@@ -9,6 +9,7 @@ from init.config import BootConfig
 from init.console import Console
 from init.devices import Disks
 from init.modules import Modules
+from init.phases import CLOCK, DEVICES, ENTRIES, POOLS
 from init.survey import Survey, missing_text
 
 POLL = 0.05  # seconds between looks at /sys
@@ -31,12 +32,15 @@ def gather(disks: Disks, modules: Modules, config: BootConfig, console: Console,
     survey: Survey | None = None
     told: set[str] = set()
     while True:
+        CLOCK.enter(DEVICES)
         modules.coldplug()
         for problem in modules.problems:
             console.once(problem)
         if disks.scan() or survey is None:
-            survey = Survey(disks.devices, config)
-        lack = lacking(survey)
+            with CLOCK.of(POOLS):
+                survey = Survey(disks.devices, config)
+        with CLOCK.of(ENTRIES):
+            lack = lacking(survey)
         now = clock.now()
         if lack is None or now >= deadline:
             return survey

@@ -37,6 +37,7 @@ class BootEntry(NamedTuple):
     files: Filesystem | None = None  # what kernel and initrds are read from, when that is not the root itself
     default: bool = False  # whether the installed boot loader would start this one
     tries_left: int | None = None  # boot counting by the entry's file name; None when it is not counted
+    appended: tuple[File, ...] = ()  # archives that go behind the initrds: poolboot.append-initrd=
     snapshot: Snapshot | None = None  # which earlier state of a root this boots; None for a root as it is now
 
     @property
@@ -63,6 +64,11 @@ class BootEntry(NamedTuple):
         """The kernel, out of what it is wrapped in.  Raises Unsupported, Corrupt, TooLarge, the driver's errors."""
         return kernel_formats.open_kernel(self.files or self.place.filesystem, self.kernel)
 
+    def open_initrds(self) -> list[File]:
+        """All parts of the initrd in order.  Raises the driver's errors."""
+        return [*map(self.open, self.initrds), *self.appended]
+
     def describe(self) -> str:
         """As the "booting" line of the console has it."""
-        return f"{self.title} kernel={self.kernel} initrd={','.join(self.initrds) or 'none'} cmdline={self.cmdline}"
+        initrds = ",".join([*self.initrds, *(file.path for file in self.appended)])
+        return f"{self.title} kernel={self.kernel} initrd={initrds or 'none'} cmdline={self.cmdline}"

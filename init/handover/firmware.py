@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import File
-from init import pe
+from init import pe, signals
 from init.config import BootConfig
 from init.entries.entry import BootEntry
 from init.handover import power
@@ -57,10 +57,11 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
         disks.scan()
         partition = esp.find(disks.devices, config.esp)
         contents = [esp.content("linux", ".efi", [kernel])]
-        if entry.initrds:
-            contents.append(esp.content("initrd", ".img", [entry.open(path) for path in entry.initrds]))
+        initrds = entry.open_initrds()
+        if initrds:
+            contents.append(esp.content("initrd", ".img", initrds))
         options = load_options([one.name for one in contents], entry.cmdline)
-        with esp.mounted(partition) as root:
+        with signals.uninterrupted("writing to the EFI system partition"), esp.mounted(partition) as root:
             directory = f"{root}/{esp.DIRECTORY}"
             attempt = Attempt(_identity(contents), entry.place.root.generation, 1)
             attempt = next_attempt(read_attempt(directory), attempt)

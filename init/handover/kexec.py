@@ -16,6 +16,7 @@ from init.config import BootConfig, parse
 from init.devices import human
 from init.entries.entry import BootEntry
 from init.handover.refused import Refused
+from init.phases import CLOCK, LOAD, READ
 
 # The kernel reads both memfds into buffers of its own and copies those to their destination before it frees them:
 # kernel/kexec_file.c:kimage_file_prepare_segments, v6.12.
@@ -41,17 +42,32 @@ _ADVICE = {
 }
 
 
+class TooLittleMemory(TooLarge):
+    """Kernel and initrd do not fit into this machine's memory; sizes in bytes."""
+
+    def __init__(self, path: str, kernel: int, initrd: int, need: int, free: int) -> None:
+        super().__init__(path, need, free)
+        self.args = (
+            f"{human(need - free)} of memory are missing: to load {path} ({human(kernel)}) and {human(initrd)} of "
+            f"initrd takes {human(need)}, {human(free)} are free",
+        )
+
+
 def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> None:
     """Read ``entry``'s files and give them to the kernel.
 
     Raises Refused with advice, TooLarge when they do not fit into memory, or the driver's FsError.
     """
     preflight(entry)
-    kernel = load([entry.open_kernel()])
+    with CLOCK.of(READ):
+        kernel = load([entry.open_kernel()])
     initrd = None
     try:
-        initrd = load([entry.open(path) for path in entry.initrds]) if entry.initrds else None
-        syscalls.kexec_file_load(kernel, initrd, entry.cmdline)
+        with CLOCK.of(READ):
+            parts = entry.open_initrds()
+            initrd = load(parts) if parts else None
+        with CLOCK.of(LOAD):
+            syscalls.kexec_file_load(kernel, initrd, entry.cmdline)
     except FsError:  # some of those are OSErrors, too
         raise
     except OSError as error:
@@ -81,7 +97,7 @@ def preflight(entry: BootEntry, available: int | None = None, machine: str | Non
     filesystem = entry.place.filesystem
     kernel = entry.open_kernel()
     facts = image.identify(kernel, machine or os.uname().machine)
-    sizes = [kernel.size, *(entry.open(path).size for path in entry.initrds)]
+    sizes = [kernel.size, *(file.size for file in entry.open_initrds())]
     length = len(os.fsencode(entry.cmdline))
     if length > facts.cmdline_size:
         raise Refused(f"the command line has {length} bytes, {entry.kernel} takes {facts.cmdline_size}")
@@ -89,7 +105,7 @@ def preflight(entry: BootEntry, available: int | None = None, machine: str | Non
     need = sum(sizes) * COPIES + MARGIN
     free = memory_available() if available is None else available
     if free and need > free:
-        raise TooLarge(f"{entry.kernel} with {human(sum(sizes[1:]))} of initrd in memory", need, free)
+        raise TooLittleMemory(entry.kernel, sizes[0], sum(sizes[1:]), need, free)
     return [f"{facts.format} {facts.version}".rstrip(), f"{human(sum(sizes))} to read", f"init {init}"]
 
 

@@ -19,6 +19,6 @@ def poweroff() -> None:
     syscalls.reboot(syscalls.LINUX_REBOOT_CMD_POWER_OFF)
 
 
-def ignore_ctrl_alt_del() -> None:
-    """Let Ctrl-Alt-Del be a signal, which we ignore, instead of a restart in the middle of anything."""
+def signal_ctrl_alt_del() -> None:
+    """Let Ctrl-Alt-Del be a signal (SIGINT to PID 1) instead of a restart in the middle of anything."""
     syscalls.reboot(syscalls.LINUX_REBOOT_CMD_CAD_OFF)

@@ -52,11 +52,16 @@ def test_a_refused_mount_is_told_and_the_others_done(tmp_path: Path) -> None:
     assert ("sysfs", f"{tmp_path}/sys") in kernel.done
 
 
-def test_without_devtmpfs_there_is_a_place_for_nodes() -> None:
+def test_without_devtmpfs_there_is_a_place_for_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel(devtmpfs=errno.ENODEV)
-    (problem,) = namespace.mount_all((namespace.Mount("devtmpfs", "/dev", "devtmpfs", 0),), kernel.mount)
-    assert problem == "mount devtmpfs on /dev: No such device; using an empty tmpfs instead"
-    assert kernel.done == [("tmpfs", "/dev")]
+    made: list[str] = []
+    monkeypatch.setattr(namespace.os, "mknod", lambda path, mode, device: made.append(path))
+    dev = namespace.Mount("devtmpfs", f"{tmp_path}/dev", "devtmpfs", 0)
+    monkeypatch.setattr(namespace, "_DEV_FALLBACK", dev._replace(fstype="tmpfs"))
+    (problem,) = namespace.mount_all((dev,), kernel.mount)
+    assert problem == f"mount devtmpfs on {dev.where}: No such device; using a tmpfs with our own nodes instead"
+    assert kernel.done == [("tmpfs", dev.where)]
+    assert {f"{dev.where}/{name}" for name in ("console", "null", "kmsg", "urandom")} <= set(made)
 
 
 # --- system calls -----------------------------------------------------------------------------

@@ -26,6 +26,12 @@ PACKAGES = (
 # Nobody reads them in a guest that lives for two minutes.
 _UNWANTED = ("doc", "man", "info", "locale", "i18n", "lintian", "bash-completion", "zoneinfo")
 
+LEAN = (
+    *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _UNWANTED),
+    "--dpkgopt=path-include=/usr/share/locale/locale.alias",
+    '--aptopt=Acquire::Languages "none"',
+)
+
 # What the initrd gets: the disks that QEMU can show, and the file system.  MODULES=most makes it five times as large.
 _INITRD_MODULES = ("btrfs", "virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "nvme", "ata_piix")
 
@@ -51,7 +57,8 @@ echo MODULES=list >"$1/etc/initramfs-tools/conf.d/modules"
 printf '%s\\n' {" ".join(_INITRD_MODULES)} >"$1/usr/share/initramfs-tools/modules.d/poolboot"
 """
 
-_LATE = f"""\
+# Runs on the host when everything is installed; $1 is the root.
+LATE = f"""\
 sed -i 's/^root:[^:]*:/root::/' "$1/etc/shadow"
 echo debian >"$1/etc/hostname"
 cat >"$1/etc/systemd/system/poolboot-marker.service" <<'END'
@@ -97,10 +104,7 @@ def debian_root(suite: str = "bookworm") -> Path:
     """
     command = [
         "mmdebstrap", "--mode=auto", "--variant=minbase", "--architectures=amd64", f"--include={','.join(PACKAGES)}",
-        *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _UNWANTED),
-        "--dpkgopt=path-include=/usr/share/locale/locale.alias",
-        '--aptopt=Acquire::Languages "none"',
-        f"--essential-hook={_EARLY}", f"--customize-hook={_LATE}", suite,
+        *LEAN, f"--essential-hook={_EARLY}", f"--customize-hook={LATE}", suite,
     ]  # fmt: skip
     label = f"debian-{suite}-{cache.key(*command)}"
     log = cache.root() / "roots" / f"{label}.log"

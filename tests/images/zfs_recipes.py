@@ -279,52 +279,6 @@ members 6 192M
 {CREATE} tank draid1:2d:6c:1s $D
 mount -t zfs tank /mnt/a; fill /mnt/a 100; umount /mnt/a
 finish tank"""),
-    # So many leaves that the table of pointers to them has left the header; "zdb" says so.
-    "zaptable": Pool(rf"""
-members 1 128M
-{CREATE} -O compression=lz4 -O atime=off tank $D
-mount -t zfs tank /mnt/a; mkdir /mnt/a/many; tail=$(printf 'long%.0s' {{1..60}})
-(cd /mnt/a/many; seq -f "%.0f-$tail" 1 24000 | xargs touch -d @1000000000 --); echo x >"/mnt/a/many/24000-$tail"
-sync -f /mnt/a; zpool sync tank; number=$(stat -c %i /mnt/a/many)
-zdb -dddd tank $number | grep -E 'zt_numblks: [1-9]'
-umount /mnt/a
-finish tank"""),
-    "expanded": Pool(rf"""
-members 6
-{CREATE} tank raidz2 $D0 $D1 $D2 $D3
-mount -t zfs tank /mnt/a; fill /mnt/a 100; text 900000 >/mnt/a/before
-zpool attach -w tank raidz2-0 $D4; text 900000 >/mnt/a/between; head -c 100000 /dev/urandom >/mnt/a/second
-zpool attach -w tank raidz2-0 $D5; text 900000 >/mnt/a/after; head -c 100000 /dev/urandom >/mnt/a/third
-umount /mnt/a
-finish tank""", suite="trixie"),
-    "expanding": Pool(rf"""
-members 4
-{CREATE} tank raidz1 $D0 $D1 $D2
-mount -t zfs tank /mnt/a; fill /mnt/a 100; head -c 9000000 /dev/urandom >/mnt/a/long; zpool sync tank
-param raidz_expand_max_reflow_bytes 7000000
-zpool attach tank raidz1-0 $D3; sleep 20; zpool status tank
-zpool status tank | grep -E 'expansion of raidz1-0 in progress|expand: .* in progress'
-text 900000 >/mnt/a/during; head -c 100000 /dev/urandom >/mnt/a/second; umount /mnt/a
-finish tank""", suite="trixie"),
-    "modern": Pool(rf"""
-param zfs_bclone_enabled 1; param zap_micro_max_size 1048576
-members 2
-{CREATE} -O compression=zstd -O checksum=blake3 -O xattr=sa tank mirror $D
-zpool list -Ho feature@longname,feature@raidz_expansion,feature@fast_dedup,feature@large_microzap tank
-mount -t zfs tank /mnt/a; fill /mnt/a 60; text 500000 >/mnt/a/original; sync -f /mnt/a; zpool sync tank
-cp --reflink=always /mnt/a/original /mnt/a/clone; cp --reflink=always /mnt/a/random /mnt/a/cloned; umount /mnt/a
-zfs create -o longname=on tank/longname; mount -t zfs tank/longname /mnt/a
-for length in 255 256 500 1023; do echo $length >"/mnt/a/$(head -c $length /dev/zero | tr '\0' n)"; done; umount /mnt/a
-zfs create -o dedup=on tank/dedup; mount -t zfs tank/dedup /mnt/a
-text 300000 >/mnt/a/one; text 300000 >/mnt/a/two; umount /mnt/a
-zfs create tank/micro; mount -t zfs tank/micro /mnt/a; mkdir /mnt/a/many; seq 4000 | (cd /mnt/a/many; xargs touch --)
-umount /mnt/a
-for sum in off fletcher2 fletcher4 sha256 sha512 skein edonr blake3; do
-    zfs create -o checksum=$sum -o compression=off tank/$sum; mount -t zfs tank/$sum /mnt/a
-    text 150000 >/mnt/a/text; text 513 >/mnt/a/small; umount /mnt/a
-done
-zpool get -H -o property,value all tank | grep feature@ >/out/pool/features.txt
-finish tank""", suite="trixie"),
     "log": Pool(rf"""
 members 2
 {CREATE} -O compression=lz4 tank mirror $D

@@ -16,9 +16,10 @@ from init import pathb as _pathb
 from init import phases as _phases
 from init.console import Closed, Console
 from init.devices import Disks
-from init.entries import policy
+from init.efivars import Variables
 from init.entries.entry import BootEntry
 from init.handover import power
+from init.keeper import Keeper
 from init.menu import Menu
 from init.modules import Modules
 from init.phases import CLOCK
@@ -47,6 +48,7 @@ class Machine:
         self.survey: Survey | None = None
         self.firmware: _pathb.PathB | None = None
         self.watchdog = Watchdog()
+        self.keeper: Keeper | None = None
 
     def begin(self, doing: str) -> None:
         """Note what comes next: a crash names it, and poolboot.debug shows when it began."""
@@ -101,10 +103,11 @@ def boot(machine: Machine) -> None:
         for note in entry.notes:
             console.once(f"note: {entry.id}: {note}")
 
-    asked = config.entry or (machine.firmware.asked(entries) if machine.firmware else "")
-    choice = policy.choose(entries, asked)
-    if choice.warning:
-        console.say(f"warning: {choice.warning}")
+    keeper = machine.keeper = Keeper(machine.disks.devices, config, Variables(), machine.modules)
+    choice = keeper.choose(found)
+    for warning in (*keeper.notes, choice.warning):
+        if warning:
+            console.say(f"warning: {warning}")
     if entries and config.handover == "none":
         console.say(f"would boot {choice.order[0].describe()}")
         raise NothingBoots("poolboot.handover=none: found what to boot, and stays here")
@@ -162,6 +165,8 @@ def leave(machine: Machine, entry: BootEntry) -> str:
         survey.health([entry.place], lambda line: console.once(f"health: {line}"))
         if machine.firmware and machine.survey:
             machine.firmware.report(machine.survey.entries(), entry, console)
+        if machine.keeper:
+            machine.keeper.starting(entry, console.say)
         console.say(f"jumping after {CLOCK.summary(program_loading())}")
         console.say(f"cmdline {entry.cmdline}")
         console.drain()

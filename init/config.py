@@ -14,6 +14,7 @@ ON_ERROR = ("rescue", "reboot", "poweroff")
 
 PREFIX = "poolboot."
 MAX_SECONDS = 86400.0
+MAX_TRIES = 99
 
 
 class BootConfig(NamedTuple):
@@ -36,6 +37,7 @@ class BootConfig(NamedTuple):
     esp: str = ""  # PARTUUID=, PARTLABEL=, LABEL= or /dev/... of the ESP that handover=firmware writes to
     boot_order: bool = False  # handover=firmware also becomes the firmware's default
     watchdog: str = "auto"  # "auto", "off", or its period in seconds
+    tries: int | None = None  # starts in vain that an entry has; 0 for no end, None for what the root's unit says
     debug: bool = False
     parameters: Parameters = ()  # the whole command line
     warnings: tuple[str, ...] = ()
@@ -170,6 +172,8 @@ def _knob(name: str, key: str, value: str | None, values: dict[str, object], war
         warnings.append(f"{name}={value or ''}: wants auto, off or seconds; using auto")
     elif key in _TEXTS:
         values[key] = value or ""
+    elif key == "tries":
+        values[key] = _count(name, value, warnings)
     elif key in ("initrd", "append_initrd"):
         values[key] = tuple(path for path in (value or "").split(",") if path)
     elif key in _SWITCHES:
@@ -184,7 +188,7 @@ _CHOICES = {"handover": HANDOVERS, "switch_root": SWITCH_ROOTS, "degraded": DEGR
 _SECONDS = ("timeout", "wait")
 _TEXTS = ("entry", "kernel", "cmdline", "append", "esp", "watchdog")
 _SWITCHES = ("debug", "boot_order")
-_KNOBS = (*_CHOICES, *_SECONDS, *_TEXTS, *_SWITCHES, "initrd", "append_initrd")
+_KNOBS = (*_CHOICES, *_SECONDS, *_TEXTS, *_SWITCHES, "initrd", "append_initrd", "tries")
 
 
 def _seconds(name: str, value: str | None, default: float, warnings: list[str]) -> float:
@@ -196,6 +200,13 @@ def _seconds(name: str, value: str | None, default: float, warnings: list[str]) 
         return seconds
     warnings.append(f"{name}={value or ''}: wants seconds between 0 and {MAX_SECONDS:.0f}; using {default:g}")
     return default
+
+
+def _count(name: str, value: str | None, warnings: list[str]) -> int | None:
+    if value is not None and value.isascii() and value.isdecimal() and int(value[:9]) <= MAX_TRIES:
+        return int(value)
+    warnings.append(f"{name}={value or ''}: wants a number between 0 and {MAX_TRIES}; using the default")
+    return None
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

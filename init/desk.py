@@ -9,9 +9,9 @@ from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.errors import FsError
 from init import config as _config
 from init import handover, report, survey, waiting
-from init.entries import policy
 from init.entries.entry import BootEntry
 from init.handover import kexec
+from init.keeper import Keeper
 from init.rescue import entry_lines
 
 
@@ -53,17 +53,23 @@ def tell(images: list[str], config: _config.BootConfig, memory: int, machine: st
         print(f"note: {note}")
     for number, entry in enumerate(entries, 1):
         print("\n".join(entry_lines(number, entry)))
-    return _decision(found, entries, memory, machine)
+    return _decision(found, entries, devices, memory, machine)
 
 
-def _decision(found: survey.Survey, entries: list[BootEntry], memory: int, machine: str) -> int:
+def _decision(
+    found: survey.Survey, entries: list[BootEntry], devices: list[BlockDevice], memory: int, machine: str
+) -> int:
     config = found.config
     if found.incomplete and config.degraded == "never":
         print("would stay at the rescue prompt: members are missing and poolboot.degraded=never")
         return 1
-    choice = policy.choose(entries, config.entry)
+    keeper = Keeper(devices, config)
+    choice = keeper.choose(found)
     if choice.warning:
         print(f"warning: {choice.warning}")
+    for entry in entries:
+        if keeper.ledger.count(entry.id):
+            print(f"{entry.id} was started {keeper.ledger.count(entry.id)} times in vain")
     for entry in choice.order:
         try:
             names = handover.ways(config.handover)

@@ -54,11 +54,6 @@ class PathB:
         console.verbose = merged.debug
         return merged
 
-    def asked(self, entries: Sequence[BootEntry]) -> str:
-        """The id of the entry that the system asked for through its firmware; "" for none."""
-        entry = stub.asked(self._variables, entries)
-        return entry.id if entry else ""
-
     def report(self, entries: Sequence[BootEntry], selected: BootEntry, console: Console) -> None:
         """Leave word for bootctl; a full variable store spoils no boot."""
         try:

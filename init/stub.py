@@ -13,7 +13,7 @@ from fsdrivers import fat, partitions
 from fsdrivers.block import BlockDevice
 from fsdrivers.errors import FsError, NotFound
 from init import VERSION, config
-from init.efivars import DEFAULT, LOADER, POOLBOOT, FirmwareError, Variables, secure_boot, ucs2
+from init.efivars import DEFAULT, LOADER, POOLBOOT, Variables, secure_boot, ucs2
 from init.entries.entry import BootEntry
 
 TIMEOUT = 3.0
@@ -107,26 +107,6 @@ def identifier(entry: BootEntry) -> str:
     Source: src/shared/bootspec.c:efi_loader_entry_name_valid, v257.
     """
     return "".join(char if char.isascii() and (char.isalnum() or char in "+-_.") else "-" for char in entry.id)
-
-
-def asked(variables: Variables, entries: Sequence[BootEntry]) -> BootEntry | None:
-    """The entry that ``systemctl reboot --boot-loader-entry=`` or ``bootctl set-default`` asked for.
-
-    The one-shot wish is forgotten by being read.
-    """
-    for name in ("LoaderEntryOneShot", "LoaderEntryDefault"):
-        value = variables.get(name, LOADER)
-        if value is None:
-            continue
-        if name == "LoaderEntryOneShot":
-            try:
-                variables.delete(name, LOADER)
-            except FirmwareError:
-                continue  # what cannot be forgotten would be for ever
-        for entry in entries:
-            if value.text in (identifier(entry), entry.id):
-                return entry
-    return None
 
 
 def report(variables: Variables, entries: Sequence[BootEntry], selected: BootEntry) -> None:

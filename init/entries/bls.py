@@ -125,6 +125,7 @@ def _entry(filesystem: Filesystem, path: str, machine: str, variables: Mapping[s
         machine_id=_last(fields, "machine-id"),
         tries_left=left,
         tries_done=done,
+        counted="" if left is None else path,
         remarks=("its device tree is not taken over",) if overlays else (),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fsdrivers.filesystem import File, Filesystem
+from fsdrivers.partitions import Partition
 from fsdrivers.pool import Root
 from init import kernel_formats
 from init.entries import uki
@@ -17,6 +18,21 @@ _RESCUE = frozenset((
     "single", "s", "S", "1", "rescue", "emergency", "recovery", "systemd.unit=rescue.target",
     "systemd.unit=emergency.target",
 ))  # fmt: skip
+
+
+class Counter(NamedTuple):
+    """A file whose name counts the boots of its entry, on a partition that may be written: systemd's boot counting."""
+
+    partition: Partition
+    path: str  # from its top
+    left: int
+    done: int
+
+    def counted_down(self) -> str:
+        """The path after one more try.  Source: src/boot/boot.c:boot_entry_bump_counters, systemd 257."""
+        directory, _, name = self.path.rpartition("/")
+        stem, dot, suffix = name.rpartition(".")
+        return f"{directory}/{stem[: stem.rindex('+')]}+{max(0, self.left - 1)}-{self.done + 1}{dot}{suffix}"
 
 
 class BootEntry(NamedTuple):
@@ -38,6 +54,7 @@ class BootEntry(NamedTuple):
     default: bool = False  # whether the installed boot loader would start this one
     tries_left: int | None = None  # boot counting by the entry's file name; None when it is not counted
     appended: tuple[File, ...] = ()  # archives that go behind the initrds: poolboot.append-initrd=
+    counter: Counter | None = None  # the file to count down, when it may be
     snapshot: Snapshot | None = None  # which earlier state of a root this boots; None for a root as it is now
 
     @property

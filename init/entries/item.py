@@ -32,6 +32,7 @@ class Item(NamedTuple):
     device: str = ""
     tries_left: int | None = None  # boot counting; None when the entry is not counted
     tries_done: int = 0
+    counted: str = ""  # the path of the file whose name counts
     remarks: tuple[str, ...] = ()
 
 

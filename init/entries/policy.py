@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from init.entries.entry import BootEntry
+
+Spent = Callable[[BootEntry], str]
+
+
+class Wish(NamedTuple):
+    """Something that was asked for: as find() takes it, and the reason for choosing it in words."""
+
+    asked: str
+    reason: str
+    once: bool = False  # for this boot alone: how often it was started before does not matter
+    loud: bool = False  # whether a person should know when there is no such entry
 
 
 class Choice(NamedTuple):
@@ -28,28 +39,47 @@ def arrange(entries: Sequence[BootEntry]) -> list[BootEntry]:
     )
 
 
-def choose(entries: Sequence[BootEntry], asked: str = "") -> Choice:
-    """The order in which to try ``entries`` (arranged); ``asked`` is poolboot.entry=.
+def choose(entries: Sequence[BootEntry], wishes: Sequence[Wish] = (), spent: Spent = lambda entry: "") -> Choice:
+    """The order in which to try ``entries`` (arranged): what the first wish that can be met asks for, else the usual
+    one; after it the others of the same root, then those of other roots, then earlier states of a root.
 
-    After the asked or default one come the others of the same root, then those of other roots.
+    Entries for which ``spent`` gives a reason come last of all, except the one that is wished for this boot alone.
     """
     if not entries:
         return Choice((), ())
-    chosen, reason, warning = entries[0], "it is the newest kernel with an initrd on the first bootable root", ""
-    if not entries[0].initrds:
-        reason = "it is the newest kernel on the first bootable root, and none has an initrd"
-    usual = next((entry for entry in entries if entry.default and entry.place.where == entries[0].place.where), None)
-    if usual is not None and usual.tries_left != 0:
-        chosen, reason = usual, f"it is the default of the boot loader's configuration on {usual.source}"
-    if asked:
-        found = find(entries, asked)
-        if found is None:
-            warning = f"poolboot.entry={asked}: there is no such entry; taking the default"
-        else:
-            chosen, reason = found, f"poolboot.entry={asked} asks for it"
+    chosen, reason = _usual(entries)
+    warnings, once = [], False
+    for wish in wishes:
+        found = find(entries, wish.asked)
+        if found is not None:
+            chosen, reason, once = found, wish.reason, wish.once
+            break
+        if wish.loud:
+            warnings.append(f"{wish.reason.partition(' asks for it')[0]}: there is no such entry; taking the default")
     rest = [entry for entry in entries if entry is not chosen]
-    rest.sort(key=lambda entry: entry.place.where != chosen.place.where)
-    return Choice((chosen, *rest), (reason,), warning)
+    rest.sort(key=lambda entry: (entry.snapshot is not None, entry.place.where != chosen.place.where))
+    order: list[BootEntry] = []
+    over: list[BootEntry] = []
+    for entry in (chosen, *rest):
+        why = "" if once and entry is chosen else spent(entry)
+        (over if why else order).append(entry)
+        if why and entry is chosen:
+            warnings.append(f"{entry.title} is passed over: {why}")
+            reason = "those before it were started in vain"
+    if not order:
+        warnings.append("no entry has any tries left: taking them in their order")
+    return Choice((*order, *over), (reason,), "; ".join(warnings))
+
+
+def _usual(entries: Sequence[BootEntry]) -> tuple[BootEntry, str]:
+    """The entry that nobody has to ask for, and why."""
+    first = entries[0]
+    usual = next((entry for entry in entries if entry.default and entry.place.where == first.place.where), None)
+    if usual is not None and usual.tries_left != 0:
+        return usual, f"it is the default of the boot loader's configuration on {usual.source}"
+    if not first.initrds:
+        return first, "it is the newest kernel on the first bootable root, and none has an initrd"
+    return first, "it is the newest kernel with an initrd on the first bootable root"
 
 
 def find(entries: Sequence[BootEntry], asked: str) -> BootEntry | None:

@@ -13,7 +13,7 @@ from init import config as _config
 from init import image, roots
 from init.config import BootConfig
 from init.entries import bls, cmdline, kernels, uki
-from init.entries.entry import BootEntry
+from init.entries.entry import BootEntry, Counter
 from init.entries.item import Item, Listing, is_file
 from init.roots import TOP_LEVEL, BootRoot
 
@@ -77,7 +77,7 @@ def on_partitions(
             if place is None:
                 note(f"{partition.name}: entry {item.title!r} is passed over: its root is none of those found here")
                 continue
-            yield _entry(item, place, filesystem, partition.name, config, False)
+            yield _entry(item, place, filesystem, partition.name, config, False, partition)
 
 
 def boot_partitions(devices: Iterable[BlockDevice], note: Note) -> Iterator[tuple[Partition, Filesystem]]:
@@ -149,7 +149,15 @@ def _own(options: str, place: BootRoot) -> bool:
     return place.pool.kind == "btrfs" and wanted.matches(place.pool) and not wanted.problem and not pinned
 
 
-def _entry(item: Item, place: BootRoot, files: Filesystem, where: str, config: BootConfig, default: bool) -> BootEntry:
+def _entry(
+    item: Item,
+    place: BootRoot,
+    files: Filesystem,
+    where: str,
+    config: BootConfig,
+    default: bool,
+    partition: Partition | None = None,
+) -> BootEntry:
     remarks = list(item.remarks)
     if config.cmdline:
         text, _ = cmdline.compute(place, config, _initrd(files, item))
@@ -175,7 +183,14 @@ def _entry(item: Item, place: BootRoot, files: Filesystem, where: str, config: B
         files=None if files is place.filesystem else files,
         default=default,
         tries_left=item.tries_left,
+        counter=_counter(item, partition),
     )
+
+
+def _counter(item: Item, partition: Partition | None) -> Counter | None:
+    if partition is None or item.tries_left is None:
+        return None
+    return Counter(partition, item.counted, item.tries_left, item.tries_done)
 
 
 def _initrd(files: Filesystem, item: Item) -> File | None:

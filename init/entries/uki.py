@@ -146,6 +146,7 @@ def _item(file: File, path: str, profile: Profile, addons: list[str]) -> Item:
         sort_key=release.get("IMAGE_ID") or release.get("ID", ""),
         tries_left=left,
         tries_done=done,
+        counted="" if left is None else path,
     )
 
 

@@ -71,7 +71,7 @@ def test_the_boot_loaders_default_is_ours(default: str, title: str) -> None:
     choice = policy.choose(find(where(default=default))[0])
     assert choice.order[0].title == title
     assert ("boot loader" in choice.reasons[0]) == (default != "9")
-    assert policy.choose(find(where(default=default))[0], "2").order[0].title == "Older"
+    assert policy.choose(find(where(default=default))[0], [policy.Wish("2", "asked")]).order[0].title == "Older"
 
 
 @pytest.mark.parametrize(

@@ -266,6 +266,10 @@ def several() -> list[BootEntry]:
     return policy.arrange(found)
 
 
+def wish(asked: str) -> policy.Wish:
+    return policy.Wish(asked, f"poolboot.entry={asked} asks for it", loud=True)
+
+
 def ids(choice: policy.Choice) -> list[str]:
     return [entry.id.removeprefix("tank:") for entry in choice.order]
 
@@ -278,17 +282,17 @@ def test_default_is_the_newest_of_the_first_root_then_its_others_then_other_root
 
 @pytest.mark.parametrize("asked", ["3", "tank:old/6.13", "Test Linux 1, kernel 6.13", "6.13", "OLD/"])
 def test_entry_by_number_id_title_or_a_part(asked: str) -> None:
-    choice = policy.choose(several(), asked)
+    choice = policy.choose(several(), [wish(asked)])
     assert ids(choice) == ["old/6.13", "@/6.12", "@/6.1"]
     assert choice.warning == ""
 
 
 @pytest.mark.parametrize("asked", ["0", "4", "6.1", "nothing"])
 def test_an_entry_that_is_not_there_or_not_the_only_one_warns(asked: str) -> None:
-    choice = policy.choose(several(), asked)
+    choice = policy.choose(several(), [wish(asked)])
     assert ids(choice)[0] == "@/6.12"
     assert choice.warning == f"poolboot.entry={asked}: there is no such entry; taking the default"
 
 
 def test_nothing_to_choose_from() -> None:
-    assert policy.choose([], "1").order == ()
+    assert policy.choose([], [wish("1")]).order == ()

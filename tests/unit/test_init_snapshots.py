@@ -156,7 +156,7 @@ def test_the_entry_knob_names_a_snapshot(monkeypatch: pytest.MonkeyPatch, asked:
     monkeypatch.setattr(pools, "assemble", lambda devices, complain: [pool])
     found = survey.Survey([], config.read(f"poolboot.entry={asked}"))
     assert [entry.id for entry in found.entries()] == ["tank:@/6.4.0-2", "tank:@/.snapshots/7/snapshot/6.4.0-1"]
-    choice = policy.choose(found.entries(), asked)
+    choice = policy.choose(found.entries(), [policy.Wish(asked, "asked")])
     assert choice.order[0].snapshot is not None
     assert not choice.warning
     assert choice.order[1].snapshot is None

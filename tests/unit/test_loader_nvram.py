@@ -84,16 +84,6 @@ def test_the_report_is_what_bootctl_reads(variables: Variables) -> None:
     )
 
 
-def test_a_one_shot_wish_is_forgotten_and_a_default_is_not(variables: Variables) -> None:
-    found = two_entries()
-    assert stub.asked(variables, found) is None
-    variables.set("LoaderEntryDefault", LOADER, ucs2(stub.identifier(found[1])))
-    variables.set("LoaderEntryOneShot", LOADER, ucs2(stub.identifier(found[0])))
-    assert stub.asked(variables, found) is found[0]
-    assert stub.asked(variables, found) is found[1]
-    assert stub.asked(variables, found) is found[1]
-
-
 def test_knobs_need_no_prefix_and_comments_are_skipped() -> None:
     words, warnings = stub.knobs('# mine\ntimeout=5 poolboot.debug\n\nroot=LABEL=x\nappend="a b"\n', "conf", False)
     assert words == ["poolboot.timeout=5", "poolboot.debug", "root=LABEL=x", 'poolboot.append="a b"']

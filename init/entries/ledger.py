@@ -1,0 +1,56 @@
+"""What is remembered from one boot to the next: how often an entry was started in vain, and which one is wanted.
+
+The text is a line each, so that a shell script in the booted system can report that all went well:
+``default ID``, ``once ID``, ``booting ID`` (started last, not heard of since), ``try N ID`` (N starts in vain).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MAX_TEXT = 16384  # bytes
+MAX_LINES = 256
+MAX_TRIES = 999
+
+
+class Ledger(NamedTuple):
+    """The memory of this machine; entries go by their ids."""
+
+    default: str = ""
+    once: str = ""
+    booting: str = ""
+    tries: tuple[tuple[str, int], ...] = ()
+
+    def count(self, identity: str) -> int:
+        """How often the entry was started without being reported good since."""
+        return dict(self.tries).get(identity, 0)
+
+    def started(self, identity: str) -> Ledger:
+        """As it is when the entry ``identity`` is about to be started, and counted."""
+        tries = {name: count for name, count in self.tries if name != identity}
+        tries[identity] = min(self.count(identity) + 1, MAX_TRIES)
+        return self._replace(booting=identity, tries=tuple(tries.items())[-MAX_LINES:])
+
+    def text(self) -> str:
+        """As it is stored; "" when there is nothing to remember."""
+        values = zip(_FIELDS, (self.default, self.once, self.booting), strict=True)
+        lines = [f"{key} {value}" for key, value in values if value]
+        return "".join(f"{line}\n" for line in (*lines, *(f"try {count} {name}" for name, count in self.tries)))
+
+
+_FIELDS = ("default", "once", "booting")
+
+
+def parse(text: str) -> Ledger:
+    """The ledger in ``text``; lines that cannot be understood count for nothing."""
+    values: dict[str, str] = {}
+    tries: dict[str, int] = {}
+    for line in text[:MAX_TEXT].split("\n")[:MAX_LINES]:
+        key, _, value = line.strip("\r\0").partition(" ")
+        if key in _FIELDS:
+            values[key] = value
+        elif key == "try":
+            count, _, name = value.partition(" ")
+            if count.isascii() and count.isdecimal() and len(count) < 5 and name:
+                tries[name] = min(int(count), MAX_TRIES)
+    return Ledger(values.get("default", ""), values.get("once", ""), values.get("booting", ""), tuple(tries.items()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_zfs import assemble, members
+from test_zfs import _scratch, assemble, members  # noqa: F401
 
 from init import config, roots, snapshots
 

@@ -19,7 +19,7 @@ from fsdrivers.filesystem import Filesystem
 from init import modules, syscalls
 from init.config import BootConfig
 from init.entries.entry import BootEntry
-from init.handover import branches, fstab, layers, program
+from init.handover import branches, fstab, layers, program, running
 from init.handover.refused import Refused
 from init.syscalls import MS_MOVE
 
@@ -193,6 +193,10 @@ def _furnish(ready: Ready, old: int) -> None:
             syscalls.mount(where, path, "", MS_MOVE)
         except OSError as error:
             ready.say(f"warning: {path} is not mounted: {_describe(error)}")
+    try:
+        running.bring(old, os.uname().release, ready.say)
+    except OSError as error:
+        ready.say(f"warning: the modules of the running kernel are not in the root: {_describe(error)}")
     try:
         show_cmdline(ready.cmdline)
     except OSError as error:

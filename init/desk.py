@@ -10,7 +10,7 @@ from fsdrivers.errors import FsError
 from init import config as _config
 from init import handover, report, survey, waiting
 from init.entries.entry import BootEntry
-from init.handover import kexec
+from init.handover import kexec, switch_root
 from init.keeper import Keeper
 from init.rescue import entry_lines
 
@@ -73,7 +73,10 @@ def _decision(
     for entry in choice.order:
         try:
             names = handover.ways(config.handover)
-            facts = kexec.preflight(entry, memory or sys.maxsize, machine)
+            if names == ["switch_root"]:
+                facts = [f"init {switch_root.preflight(entry, machine)} under the running kernel"]
+            else:
+                facts = kexec.preflight(entry, memory or sys.maxsize, machine)
         except FsError as error:
             print(f"would pass over {entry.id}: {error}")
             continue

@@ -45,6 +45,8 @@ def find(place: BootRoot, config: BootConfig, note: Callable[[str], None]) -> li
             note(f"{place.where}: {error}")
     if environment and environment.kernel:
         entries = _preferred(entries, environment.kernel)
+    if not entries and config.handover == "switch_root":
+        entries = kernels.without_kernel(place, config, note)
     if config.initrd:
         entries = [entry._replace(initrds=tuple(map(_absolute, config.initrd))) for entry in entries]
     return entries

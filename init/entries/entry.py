@@ -88,4 +88,4 @@ class BootEntry(NamedTuple):
     def describe(self) -> str:
         """As the "booting" line of the console has it."""
         initrds = ",".join([*self.initrds, *(file.path for file in self.appended)])
-        return f"{self.title} kernel={self.kernel} initrd={initrds or 'none'} cmdline={self.cmdline}"
+        return f"{self.title} kernel={self.kernel or 'none'} initrd={initrds or 'none'} cmdline={self.cmdline}"

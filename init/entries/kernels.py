@@ -12,7 +12,7 @@ from init import image
 from init.config import BootConfig
 from init.entries import cmdline, shellvars
 from init.entries.entry import BootEntry
-from init.roots import OS_RELEASE, BootRoot
+from init.roots import OS_RELEASE, BootRoot, looks_like_root
 
 BOOT = "/boot"
 MAX_NAMES = 4096  # names in one directory that are looked at
@@ -85,6 +85,27 @@ def make(place: BootRoot, config: BootConfig, found: Pair, source: str, note: Ca
         version=version,
         notes=tuple(remarks),
     )
+
+
+def without_kernel(place: BootRoot, config: BootConfig, note: Callable[[str], None]) -> list[BootEntry]:
+    """The entry of a root that holds a system but no kernel: enough for poolboot.handover=switch_root."""
+    if not looks_like_root(place.filesystem):
+        return []
+    text, notes = cmdline.compute(place, config, None)
+    for line in notes:
+        note(f"{place.where}: {line}")
+    return [
+        BootEntry(
+            id=f"{place.where.removesuffix('/')}/running",
+            title=f"{pretty_name(place.filesystem)}, the running kernel",
+            source=place.where,
+            place=place,
+            kernel="",
+            initrds=(),
+            cmdline=text,
+            version="",
+        )
+    ]
 
 
 def _initrd(filesystem: Filesystem, paths: tuple[str, ...]) -> File | None:

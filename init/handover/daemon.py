@@ -8,6 +8,8 @@ open files, program) is on the file system that it serves.
 from __future__ import annotations
 
 import os
+import signal
+import stat
 from collections.abc import Callable, Sequence
 
 from fsdrivers import fuse
@@ -17,6 +19,12 @@ NAME = "@poolboot"
 # include/uapi/linux/oom.h:OOM_SCORE_ADJ_MIN, v6.12: without us nothing runs
 _NEVER_KILL = "-1000"
 _ARG_START, _ENV_END = 48, 51  # fields of /proc/PID/stat counted from 1; proc(5)
+
+# All that somebody may send to every process, and what PID 1 itself uses.
+_IGNORED = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD, signal.SIGALRM, signal.SIGUSR1,
+    signal.SIGUSR2,
+)  # fmt: skip
 
 # Priorities in front of a line for /dev/kmsg; include/linux/kern_levels.h, v6.12
 ERROR, WARNING = 3, 4
@@ -39,7 +47,7 @@ def _serve(servers: Sequence[fuse.Server], trees: Sequence[Filesystem]) -> None:
     """The life of the daemon."""
     status = 1
     try:
-        _detach()
+        _detach({server.fd for server in servers})
         fuse.serve_all(servers, Reporter(trees, log).look)
         status = 0
     except BaseException as error:
@@ -48,13 +56,16 @@ def _serve(servers: Sequence[fuse.Server], trees: Sequence[Filesystem]) -> None:
         os._exit(status)
 
 
-def _detach() -> None:
-    """Become nobody's: no terminal, no standard streams, a name that is spared, out of the OOM killer's reach."""
-    import signal
+def _detach(needed: set[int]) -> None:
+    """Become nobody's: no terminal, no standard streams, a name that is spared, out of the OOM killer's reach.
 
+    Of what PID 1 has open only the descriptors ``needed`` and the disks stay: a second hand on the watchdog, say, would
+    keep the root's init from it.
+    """
     os.setsid()
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD):
+    for ignored in _IGNORED:
         signal.signal(ignored, signal.SIG_IGN)
+    close_others(needed)
     _open_log()
     null = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1, 2):
@@ -65,6 +76,18 @@ def _detach() -> None:
     with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write(_NEVER_KILL)
     rename(NAME)
+
+
+def close_others(needed: set[int]) -> None:
+    """Close what is neither a disk (or an image of one) nor in ``needed``."""
+    for text in os.listdir("/proc/self/fd"):
+        fd = int(text)
+        try:
+            kind = os.fstat(fd).st_mode
+            if fd not in needed and not stat.S_ISBLK(kind) and not stat.S_ISREG(kind):
+                os.close(fd)
+        except OSError:  # the one that the listing was read with
+            continue
 
 
 def rename(name: str) -> None:

@@ -53,8 +53,7 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
     global _ready
     check_place()
     filesystem = entry.place.filesystem
-    init = program.find(filesystem, entry.cmdline)
-    program.check(filesystem, init)
+    init = preflight(entry)
     copying = config.switch_root == "copy"
     known = load_drivers(COPY_DRIVERS if copying else SERVE_DRIVERS)
     mounted = branches.find(read_table(filesystem, FSTAB, say) or "", entry.place, lambda text: say(f"warning: {text}"))
@@ -75,6 +74,13 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
         raise Refused(f"mounting the root: {_describe(error)}") from error
     places = {branch.line.where: tree.target for branch, tree in zip(mounted, trees[1:], strict=True)}
     _ready = Ready(init, entry.cmdline, tables, places, say)
+
+
+def preflight(entry: BootEntry, machine: str | None = None) -> str:
+    """The init of ``entry``'s root, which this ``machine`` (as uname(2) has it) can execute.  Raises Refused."""
+    init = program.find(entry.place.filesystem, entry.cmdline)
+    program.check(entry.place.filesystem, init, machine)
+    return init
 
 
 def go() -> NoReturn:

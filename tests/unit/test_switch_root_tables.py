@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from init_doubles import place, system
 from memoryfs import MemoryFilesystem
 
 from fsdrivers.filesystem import Node, Stat
-from init import handover
+from init import config, entries, handover
 from init.config import BootConfig
 from init.handover import Refused, fstab, program, switch_root
 
@@ -254,3 +255,27 @@ def test_a_process_takes_the_name_that_shutdown_spares(arguments: list[str]) -> 
     name = arguments[-1]
     assert done.stdout.startswith(f"b'{name}\\x00")
     assert done.stdout.split()[-1] == name[1:16]
+
+
+# --- entries ----------------------------------------------------------------------------------
+
+
+def test_a_root_without_kernel_is_an_entry_for_switch_root_only() -> None:
+    tree = system()
+    notes: list[str] = []
+    assert entries.find(place(tree), config.read(""), notes.append) == []
+    (found,) = entries.find(place(tree), config.read("poolboot.handover=switch_root"), notes.append)
+    assert (found.title, found.id) == ("Test Linux 1, the running kernel", "tank:@/running")
+    assert "kernel=none initrd=none cmdline=root=UUID=" in found.describe()
+    assert entries.find(place({"etc": {}}), config.read("poolboot.handover=switch_root"), notes.append) == []
+
+
+def test_a_desk_says_whether_the_init_can_be_started() -> None:
+    tree = system("6.1.0-9") | {"sbin": {"init": elf()}}
+    entry = entries.find(place(tree), config.read(""), print)[0]
+    with pytest.raises(Refused, match="/sbin/init is not executable"):
+        switch_root.preflight(entry, "x86_64")
+    entry = entry._replace(place=entry.place._replace(filesystem=Programs(tree)))
+    assert switch_root.preflight(entry, "x86_64") == "/sbin/init"
+    with pytest.raises(Refused, match="/sbin/init is no program for arm64"):
+        switch_root.preflight(entry, "aarch64")

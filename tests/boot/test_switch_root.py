@@ -5,15 +5,14 @@ No kernel of Debian's is started here, and no disk is written to.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from artefacts import debian as packages
+from artefacts import initramfs, kernel_build, program
 from qemu import images, layouts, run
 from qemu.machine import Disk, Machine
 from qemu.workshop import Made
@@ -21,19 +20,27 @@ from qemu.workshop import Made
 pytestmark = pytest.mark.boot
 
 LOGS = run.BUILD / "boot-logs"
-SLIM = run.BUILD / "slim"
 BOOT_SECONDS = 400
 PROMPT = r"^ready:\d+# "
 
 Machines = Callable[..., Machine]
 
 
+class Slim(NamedTuple):
+    """The slim kernel and an initramfs without modules."""
+
+    kernel: Path
+    initrd: Path
+
+
 @pytest.fixture(scope="session")
-def slim() -> Path:
-    """The directory with the slim kernel and an initramfs without modules."""
-    command = [sys.executable, run.PROJECT / "build.py", "--kernel", "slim", "--output", SLIM]
-    subprocess.run(command, cwd=run.PROJECT, check=True)
-    return SLIM
+def slim(request: pytest.FixtureRequest) -> Slim:
+    """What build.py makes for the EFI file."""
+    kernel = kernel_build.build(request.config.getoption("--suite"))
+    made = program.build(run.BUILD)
+    output = run.BUILD / "slim"
+    output.mkdir(exist_ok=True)
+    return Slim(kernel.image, initramfs.build(output, made, None, kernel.release, [])[0])
 
 
 @pytest.fixture(scope="session")
@@ -43,13 +50,13 @@ def live() -> Made:
 
 
 @pytest.fixture
-def slim_machine(slim: Path, request: pytest.FixtureRequest) -> Machines:
+def slim_machine(slim: Slim, request: pytest.FixtureRequest) -> Machines:
     """Makes a Machine that is told to switch root."""
 
     def make(disks: Sequence[Path | Disk], append: str = "", kernel: Path | None = None, **options: Any) -> Machine:
         cmdline = f"{run.CMDLINE} poolboot.handover=switch_root poolboot.wait=3 {append}".strip()
         log = LOGS / f"{request.node.name}.log"
-        return Machine(kernel or slim / "vmlinuz", slim / "initramfs.cpio.zst", cmdline, disks, log=log, **options)
+        return Machine(kernel or slim.kernel, slim.initrd, cmdline, disks, log=log, **options)
 
     return make
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import live
 import pytest
 from efi_files import Loader, build
 
@@ -43,6 +44,18 @@ def firmware(request: pytest.FixtureRequest) -> Callable[..., Machine]:
 def loader() -> Loader:
     """The EFI file and what it lies on."""
     return build(run.BUILD)
+
+
+@pytest.fixture(scope="session")
+def slim(request: pytest.FixtureRequest) -> live.Slim:
+    """The slim kernel and an initramfs without modules."""
+    return live.build(request.config.getoption("--suite"))
+
+
+@pytest.fixture
+def slim_machine(slim: live.Slim, request: pytest.FixtureRequest) -> live.Machines:
+    """Makes a Machine with these that is told to switch root; its console goes to LOGS."""
+    return live.machine(slim, LOGS / f"{request.node.name}.log")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,86 @@
+"""Machines with the slim kernel that switch to the root on their disks, and what to ask of the system there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from artefacts import initramfs, kernel_build, program
+from qemu import run
+from qemu.machine import Disk, Machine
+
+BOOT_SECONDS = 400
+_PROMPT = r"^ready:\d+# "
+
+Machines = Callable[..., Machine]
+
+
+class Slim(NamedTuple):
+    """The slim kernel and an initramfs without modules."""
+
+    kernel: Path
+    initrd: Path
+
+
+def build(suite: str) -> Slim:
+    """What build.py makes for the EFI file."""
+    kernel = kernel_build.build(suite)
+    made = program.build(run.BUILD)
+    output = run.BUILD / "slim"
+    output.mkdir(exist_ok=True)
+    return Slim(kernel.image, initramfs.build(output, made, None, kernel.release, [])[0])
+
+
+def machine(slim: Slim, log: Path) -> Machines:
+    """Makes a Machine that is told to switch root."""
+
+    def make(disks: Sequence[Path | Disk], append: str = "", kernel: Path | None = None, **options: Any) -> Machine:
+        cmdline = f"{run.CMDLINE} poolboot.handover=switch_root poolboot.wait=3 {append}".strip()
+        return Machine(kernel or slim.kernel, slim.initrd, cmdline, disks, log=log, **options)
+
+    return make
+
+
+def log_in(guest: Machine) -> None:
+    guest.expect("login: ", BOOT_SECONDS)
+    guest.send("root\n")
+    guest.expect(r"[#] $", 120)
+    guest.send("PS1='ready:\\## '; bind 'set enable-bracketed-paste off'; stty -echo cols 200\n")
+    guest.expect(_PROMPT, 60)
+
+
+def ask(guest: Machine, command: str, timeout: float = 60) -> str:
+    """What ``command`` prints; it has to succeed."""
+    guest.send(f"{command}; echo status-$?-\n")
+    found = guest.expect(r"(?s)(.*?)^status-(\d+)-$", timeout)
+    guest.expect(_PROMPT, 60)
+    assert found[2] == "0", found[1]
+    return found[1]
+
+
+def mounts(guest: Machine) -> list[list[str]]:
+    """Mount point, source and type of every mount."""
+    return [line.split() for line in ask(guest, "findmnt -lno TARGET,SOURCE,FSTYPE").splitlines()]
+
+
+def check_health(guest: Machine, failed: Sequence[str] = ()) -> None:
+    """Nothing but ``failed`` failed, every file of the root can be read, and nobody complained about that."""
+    state = ask(guest, "systemctl is-system-running --wait || true", 120).strip()
+    units = ask(guest, "systemctl --failed --no-legend --plain | cut -d' ' -f1").split()
+    assert (state, units) == ("degraded" if failed else "running", list(failed))
+    assert int(ask(guest, "find / -xdev -type f -exec md5sum {} + | wc -l", 300)) > 5000
+    assert ask(guest, "dmesg | grep -i -E 'poolboot: |i/o error|fuse.*(err|fail)' || true").strip() == ""
+
+
+def daemons(guest: Machine) -> list[str]:
+    """The processes that shutdown spares."""
+    return ask(guest, "cd /proc; for p in [0-9]*; do grep -q ^@ $p/cmdline 2>/dev/null && echo $p; done; cd").split()
+
+
+def leave(guest: Machine, command: str, last: str) -> None:
+    """Shut down, cleanly, to the kernel's ``last`` word."""
+    guest.send(f"systemctl {command}\n")
+    guest.expect(f"reboot: {last}", 120)
+    assert guest.wait_exit(60) == 0
+    assert "Failed unmounting" not in guest.console

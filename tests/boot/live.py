@@ -65,11 +65,12 @@ def mounts(guest: Machine) -> list[list[str]]:
 
 
 def check_health(guest: Machine, failed: Sequence[str] = ()) -> None:
-    """Nothing but ``failed`` failed, every file of the root can be read, and nobody complained about that."""
+    """Nothing but ``failed`` failed, the root can be listed and read, and nobody complained about that."""
     state = ask(guest, "systemctl is-system-running --wait || true", 120).strip()
     units = ask(guest, "systemctl --failed --no-legend --plain | cut -d' ' -f1").split()
     assert (state, units) == ("degraded" if failed else "running", list(failed))
-    assert int(ask(guest, "find / -xdev -type f -exec md5sum {} + | wc -l", 300)) > 5000
+    assert int(ask(guest, "find / -xdev | wc -l", 120)) > 5000
+    ask(guest, "cat /usr/bin/* /usr/lib/systemd/* /boot/* >/dev/null 2>&1 || test $? = 1", 120)  # some are directories
     assert ask(guest, "dmesg | grep -i -E 'poolboot: |i/o error|fuse.*(err|fail)' || true").strip() == ""
 
 

@@ -24,7 +24,7 @@ FOREVER = 1 << 30  # seconds that names and attributes stay true
 LISTINGS = 16  # directories whose listing is under way
 MAX_KEPT = 512  # bytes of extended attributes that are remembered of one object
 MAX_LOGGED = 200  # different complaints that are logged
-IDLE = 10  # seconds without a request
+IDLE = 10.0  # seconds without a request
 IOV = 1000  # pieces of one reply, below UIO_MAXIOV
 NANO = 1_000_000_000
 
@@ -363,7 +363,7 @@ def serve_all(servers: Sequence[Server], idle: Callable[[], None]) -> None:
     for fd in active:
         poll.register(fd, select.POLLIN)
     while active:
-        ready = poll.poll(IDLE * 1000)
+        ready = poll.poll(int(IDLE * 1000))
         if not ready:
             idle()
         for fd, _ in ready:

@@ -14,7 +14,7 @@ from memoryfs import Damaged, MemoryFilesystem
 
 from fsdrivers.errors import Corrupt
 from fsdrivers.filesystem import Filesystem, Node, Stat
-from fsdrivers.fuse import Server, layout
+from fsdrivers.fuse import Server, layout, serve_all, server
 from fsdrivers.fuse.nodes import Nodes
 
 # include/uapi/linux/fuse.h, v6.12
@@ -55,6 +55,20 @@ class Kernel:
         length, code, unique = layout.OUT_HEADER.unpack_from(reply)
         assert (length, unique) == (len(reply), 77)
         return -code, reply[16:]
+
+    def request(self, opcode: int, node: int, body: bytes = b"") -> None:
+        """Let the server fetch a request from its descriptor."""
+        self._ours.send(layout.IN_HEADER.pack(40 + len(body), opcode, 77, node, 0, 0, 1, 0, 0) + body)
+
+    def answers(self) -> list[int]:
+        """The errnos of all replies so far."""
+        self._ours.setblocking(False)
+        codes = []
+        while True:
+            try:
+                codes.append(-layout.OUT_HEADER.unpack_from(self._ours.recv(1 << 16))[1])
+            except BlockingIOError:
+                return codes
 
     def lookup(self, parent: int, name: str) -> int:
         code, reply = self.ask(layout.LOOKUP, parent, os.fsencode(name) + b"\0")
@@ -274,3 +288,47 @@ def test_numbers_are_never_used_again() -> None:
     first = nodes.know("x", 300, nodes.root).id
     nodes.forget(first, 1)
     assert nodes.know("x", 300, nodes.root).id != first
+
+
+class CountingXattrs(WithXattrs):
+    """Counts how often the disk would be asked."""
+
+    asked = 0
+
+    def xattrs(self, node: Node) -> dict[str, bytes]:
+        self.asked += 1
+        value = self._value(node)
+        return {"user.large": bytes(4096)} if value == TREE["file"] else super().xattrs(node)
+
+
+def test_few_xattrs_are_remembered_and_many_are_not() -> None:
+    filesystem = CountingXattrs(TREE)
+    kernel = Kernel(filesystem)
+    ask = layout.XATTR_SIZE.pack(64, 0) + b"trusted.overlay.metacopy\0"
+    root, link, file = layout.ROOT_ID, kernel.lookup(1, "link"), kernel.lookup(1, "file")
+    for number, count in ((root, 1), (link, 1), (file, 3)):
+        before = filesystem.asked
+        assert [kernel.ask(layout.GETXATTR, number, ask)[0] for _ in range(3)] == [errno.ENODATA] * 3
+        assert filesystem.asked - before == count
+    assert kernel.ask(layout.GETXATTR, link, layout.XATTR_SIZE.pack(64, 0) + b"user.a\0") == (0, b"1")
+
+
+def test_one_process_answers_for_several_mounts() -> None:
+    first, second = Kernel(MemoryFilesystem(TREE)), Kernel(MemoryFilesystem({"other": b"x"}))
+    idle: list[int] = []
+    for kernel, name in ((first, "file"), (second, "other"), (second, "file")):
+        body = name.encode() + b"\0"
+        kernel.request(layout.LOOKUP, 1, body)
+    for kernel in (first, second):
+        kernel.request(layout.DESTROY, 0)  # unmounted
+    serve_all([first.server, second.server], lambda: idle.append(1))
+    assert first.answers() == [0, 0]
+    assert second.answers() == [0, 0, 0]
+    assert idle == []
+
+
+def test_who_waits_for_requests_is_told_that_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(MemoryFilesystem(TREE))
+    monkeypatch.setattr(server, "IDLE", 0.01)
+    serve_all([kernel.server], lambda: kernel.request(layout.DESTROY, 0))
+    assert kernel.answers() == [0]

@@ -15,7 +15,7 @@ from memoryfs import Damaged, MemoryFilesystem
 
 from fsdrivers.errors import Corrupt, NotFound, TooLarge
 from fsdrivers.filesystem import Node, Stat
-from init.handover import Refused, branches, fstab, ramcopy, running
+from init.handover import Refused, branches, daemon, fstab, ramcopy, running
 from init.roots import BootRoot
 from init.syscalls import MS_NODEV, MS_RDONLY
 
@@ -191,3 +191,41 @@ def test_a_program_that_hangs_is_ended() -> None:
     assert time.monotonic() - start < 20
     assert running.run(["/nonexistent"], 20) == 127
     assert signal.getsignal(signal.SIGCHLD) == before
+
+
+# --- the daemon -------------------------------------------------------------------------------
+
+
+KEEP = """
+import os, sys
+from init.handover import daemon
+pipe, other = os.pipe()
+disk = os.open(sys.executable, os.O_RDONLY)
+null = os.open("/dev/null", os.O_RDWR)
+daemon.close_others({other})
+def is_open(fd):
+    try:
+        return bool(os.fstat(fd))
+    except OSError:
+        return False
+os._exit(0 if [is_open(fd) for fd in (0, pipe, other, disk, null)] == [False, False, True, True, False] else 1)
+"""
+
+
+def test_the_daemon_keeps_its_disks_and_what_it_needs() -> None:
+    assert running.run([sys.executable, "-c", KEEP], 20) == 0
+
+
+def test_healing_goes_to_the_log_once() -> None:
+    tree = MemoryFilesystem({})
+    tree.health.damaged("vda", Corrupt("vda", "extent", 0))
+    told: list[tuple[str, int]] = []
+    reporter = daemon.Reporter([tree], lambda text, priority: told.append((text, priority)))
+    reporter.look()
+    assert told == []  # it was on the console before there was a daemon
+    tree.health.damaged("vdb", Corrupt("vdb", "extent", 0))
+    reporter.look()
+    reporter.look()
+    assert len(told) == 1
+    assert told[0][0].startswith("health: vdb: 1 damaged copy read around")
+    assert told[0][1] == daemon.WARNING

@@ -51,6 +51,18 @@ def environments(root: Directory, bootfs: int | None) -> Iterator[Environment]:
         )
 
 
+def mounted(root: Directory) -> Iterator[tuple[str, str]]:
+    """The names and mount points of the datasets that ``zfs mount -a`` would mount, could it read them; volumes, which
+    have nothing to mount, are among them.
+
+    Source: lib/libzfs/libzfs_mount.c:zfs_iter_cb, OpenZFS 2.3.4.
+    """
+    for directory in root.walk():
+        mountpoint = directory.mountpoint()
+        if directory.head and directory.canmount() == "on" and mountpoint.startswith("/"):
+            yield directory.name, mountpoint
+
+
 def command_line(directory: Directory) -> str:
     """The property org.zfsbootmenu:commandline with every "%{parent}" replaced by what the parent would use."""
     text = "%{parent}"

@@ -16,7 +16,7 @@ from fsdrivers.zfs import label as labels
 from fsdrivers.zfs import layout, tree, zil
 from fsdrivers.zfs.dmu import Objset
 from fsdrivers.zfs.dsl import Dataset, Directory
-from fsdrivers.zfs.environments import Environment, environments
+from fsdrivers.zfs.environments import Environment, environments, mounted
 from fsdrivers.zfs.filesystem import ZfsFilesystem
 from fsdrivers.zfs.label import Label
 from fsdrivers.zfs.nvlist import NvList
@@ -128,6 +128,10 @@ class ZfsPool(pool.Pool):
         spa = self.spa()
         found = environments(spa.root, spa.property("bootfs"))
         return sorted(found, key=lambda one: not one.bootfs)
+
+    def mounted(self) -> list[tuple[str, str]]:
+        """The names and mount points of what ``zfs mount -a`` mounts.  Raises FsError when they cannot be listed."""
+        return list(mounted(self.spa().root))
 
     def open(self, root: str | None = None) -> ZfsFilesystem:
         spa = self.spa()

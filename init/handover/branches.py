@@ -1,11 +1,14 @@
-"""Other trees of the root's own pool that its fstab mounts: /home or /var in a subvolume or dataset of their own."""
+"""Other trees of the root's own pool that its system mounts: /home or /var in a subvolume or dataset of their own.
+
+Its fstab names them, and on ZFS also the properties that `zfs mount -a` goes by.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from fsdrivers.errors import FsError
+from fsdrivers.errors import FsError, NotThisFs
 from fsdrivers.filesystem import Filesystem
 from fsdrivers.pool import Pool, Root
 from init import roots, syscalls
@@ -36,7 +39,7 @@ class Branch(NamedTuple):
 
 
 def find(text: str, place: BootRoot, note: Callable[[str], None]) -> list[Branch]:
-    """The branches that the fstab ``text`` mounts by itself, those above others first.
+    """The branches that the fstab ``text`` and the pool's own properties mount, those above others first.
 
     What cannot be opened is told to ``note`` and is no branch.
     """
@@ -49,6 +52,8 @@ def find(text: str, place: BootRoot, note: Callable[[str], None]) -> list[Branch
         try:
             filesystem = place.pool.open(root.name)
             filesystem.stat(filesystem.root())
+        except NotThisFs:  # a volume
+            continue
         except FsError as error:
             note(f"{line}: {name} cannot be opened: {error}")
             continue
@@ -58,6 +63,7 @@ def find(text: str, place: BootRoot, note: Callable[[str], None]) -> list[Branch
 
 def _wanted(text: str, place: BootRoot, note: Callable[[str], None]) -> Iterator[tuple[fstab.Line, Root]]:
     lines = [line for line in map(fstab.parse, text.splitlines()) if line is not None and _mounts(line, place.pool)]
+    lines += _by_property(place, note)
     if not lines:
         return
     try:
@@ -72,6 +78,24 @@ def _wanted(text: str, place: BootRoot, note: Callable[[str], None]) -> Iterator
         if root is not None and root.name != place.root.name and where.startswith("/") and where not in seen:
             seen.add(where)
             yield line, root
+
+
+def _by_property(place: BootRoot, note: Callable[[str], None]) -> list[fstab.Line]:
+    """What `zfs mount -a` of the root's system would mount, as lines of an fstab: its own datasets first, none that
+    belong to another boot environment."""
+    listing: Callable[[], list[tuple[str, str]]] | None = getattr(place.pool, "mounted", None)
+    if listing is None:
+        return []
+    own = place.root.name.partition("@")[0]
+    others = [one.name for one in roots.environments(place.pool, note) if one.name != own]
+    try:
+        found = listing()
+    except FsError as error:
+        note(f"{place.where}: what else its system mounts is not known: {error}")
+        return []
+    found = [(name, where) for name, where in found if not any(f"{name}/".startswith(f"{one}/") for one in others)]
+    found.sort(key=lambda one: not one[0].startswith(f"{own}/"))
+    return [fstab.Line(name, where, "zfs", "zfsutil") for name, where in found if name != own]
 
 
 def _mounts(line: fstab.Line, pool: Pool) -> bool:

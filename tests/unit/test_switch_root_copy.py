@@ -13,8 +13,9 @@ import pytest
 from init_doubles import UUID, MemoryPool
 from memoryfs import Damaged, MemoryFilesystem
 
-from fsdrivers.errors import Corrupt, NotFound, TooLarge
+from fsdrivers.errors import Corrupt, NotFound, NotThisFs, TooLarge
 from fsdrivers.filesystem import Node, Stat
+from fsdrivers.zfs.environments import Environment
 from init.handover import Refused, branches, daemon, fstab, ramcopy, running
 from init.roots import BootRoot
 from init.syscalls import MS_NODEV, MS_RDONLY
@@ -137,6 +138,39 @@ def test_a_hostile_table_opens_no_thousand_trees() -> None:
     assert len(found) == branches.MAX_BRANCHES
     assert len(pool.opened) == branches.MAX_BRANCHES + 1
     assert len(notes) == 100 - branches.MAX_BRANCHES
+
+
+class Datasets(MemoryPool):
+    """A ZFS pool with properties; the dataset "tank/vol" is a volume."""
+
+    def mounted(self) -> list[tuple[str, str]]:
+        return [
+            ("tank", "/tank"), ("tank/home", "/home"), ("tank/vol", "/tank/vol"), ("tank/ROOT/new", "/"),
+            ("tank/ROOT/new/var", "/var"), ("tank/ROOT/old/var", "/var"), ("tank/spare", "/var"),
+        ]  # fmt: skip
+
+    def environments(self) -> list[Environment]:
+        return [
+            Environment(f"tank/ROOT/{name}", "/", "noauto", True, False, "", "", "", None) for name in ("old", "new")
+        ]
+
+
+def test_datasets_that_zfs_mounts_by_itself_but_none_of_another_boot_environment() -> None:
+    names = (
+        "tank/ROOT/new",
+        "tank",
+        "tank/home",
+        "tank/ROOT/new/var",
+        "tank/ROOT/old/var",
+        "tank/legacy",
+        "tank/spare",
+    )
+    pool = Datasets({**{name: {} for name in names}, "tank/vol": NotThisFs("tank/vol is no tree")}, kind="zfs")
+    found, notes = find(pool, "tank/legacy /srv/legacy zfs defaults 0 0", "other/x /x zfs defaults 0 0")
+    assert [(branch.line.where, branch.filesystem.root_name) for branch in found] == [
+        ("/var", "tank/ROOT/new/var"), ("/tank", "tank"), ("/home", "tank/home"), ("/srv/legacy", "tank/legacy"),
+    ]  # fmt: skip
+    assert notes == []
 
 
 def test_a_line_without_a_place_is_none() -> None:

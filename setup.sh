@@ -9,6 +9,7 @@ cd "$(dirname "$0")"
 
 # The compiler of the boot program (with the static libpython that python3-dev brings).
 packages="python3 python3-dev python3-venv gcc libc6-dev libexpat1-dev zlib1g-dev patchelf binutils file make"
+packages="$packages liblzma-dev libbz2-dev"
 # The machines, and the packages of Debian suites that go into them.
 packages="$packages qemu-system-x86 ovmf mmdebstrap uidmap debian-archive-keyring zstd xz-utils"
 # The slim bootstrap kernel.

@@ -28,6 +28,7 @@ from artefacts.steps import BuildError, run, step
 PROJECT = Path(__file__).resolve().parent.parent
 NATIVE_PACKAGE = "fsdrivers.native"
 _FLAGS = ("-O2", "-g0", "-fPIC", "-DNDEBUG", "-ffunction-sections", "-fdata-sections")
+_LIBRARY_HINT = "apt install liblzma-dev libbz2-dev"
 _COMPILER_HINT = "apt install gcc libc6-dev python3-dev"
 
 
@@ -42,6 +43,8 @@ class Extension(NamedTuple):
     identity: str
     """A hash of everything it is made from but compiler and flags."""
     flags: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    """Static libraries of the system (``lzma`` for liblzma.a) of which it takes what it needs."""
 
 
 class _Library(NamedTuple):
@@ -77,7 +80,14 @@ def extensions(log: Path) -> list[Extension]:
         *(_library(library, log) for library in _LIBRARIES),
         *cython_extensions(log),
         Extension("_sysc", "PyInit__sysc", (own,), digest([own])),
+        unpack(),
     ]
+
+
+def unpack() -> Extension:
+    """xz and bzip2, which libpython's archive has not."""
+    own = PROJECT / "init/_unpack.c"
+    return Extension("_unpack", "PyInit__unpack", (own,), digest([own]), (), ("lzma", "bz2"))
 
 
 def archive(modules: Iterable[Extension], directory: Path, log: Path) -> Path:
@@ -205,7 +215,8 @@ def _compile(module: Extension, log: Path, work: Path) -> None:
         run([_compiler(), *flags, "-c", source, "-o", part], log=log, hint=_COMPILER_HINT)
         parts.append(part)
     whole = work / "module.o"
-    run(["ld", "-r", *parts, "-o", whole], log=log, hint=_COMPILER_HINT)
+    archives = [_static_library(name) for name in module.libraries]
+    run(["ld", "-r", *parts, *archives, "-o", whole], log=log, hint=_COMPILER_HINT)
     run(["objcopy", f"--keep-global-symbol={_symbol(module)}", whole], log=log, hint=_COMPILER_HINT)
     for part in parts:
         part.unlink()
@@ -214,12 +225,25 @@ def _compile(module: Extension, log: Path, work: Path) -> None:
 def link(module: Extension, log: Path, work: Path) -> None:
     """Compile a module into the shared library ``work/module.so``."""
     flags = [*_FLAGS, *module.flags, f"-I{sysconfig.get_path('include')}", "-shared", "-s", "-Wl,--gc-sections"]
-    run([_compiler(), *flags, *module.sources, "-o", work / "module.so"], log=log, hint=_COMPILER_HINT)
+    libraries = [f"-l{name}" for name in module.libraries]
+    command: list[str | Path] = [_compiler(), *flags, *module.sources, "-o", work / "module.so", *libraries]
+    run(command, log=log, hint=_COMPILER_HINT)
 
 
 def _object_key(module: Extension) -> str:
     flags = [flag.replace(str(cache.root()), "") for flag in (*_FLAGS, *module.flags)]
-    return cache.key(module.identity, flags, compiler_version(), sys.version)
+    libraries = digest([_static_library(name) for name in module.libraries])
+    return cache.key(module.identity, flags, libraries, compiler_version(), sys.version)
+
+
+def _static_library(name: str) -> Path:
+    """Where the linker finds lib``name``.a.  Raises BuildError."""
+    file = f"lib{name}.a"
+    found = subprocess.run([_compiler(), f"-print-file-name={file}"], capture_output=True, text=True, check=False)
+    path = Path(found.stdout.strip())
+    if not path.is_absolute():
+        raise BuildError(f"there is no {file}", _LIBRARY_HINT)
+    return path
 
 
 def _symbol(module: Extension) -> str:

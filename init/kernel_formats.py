@@ -19,6 +19,7 @@ from init.entries import uki
 MAX_KERNEL = 256 << 20  # bytes of an unwrapped kernel
 MAX_WRAPPINGS = 4  # of each other: a zboot program in a unified image, with a compressed kernel in it
 MAX_ZSTD_WINDOW = 1 << 27  # bytes; scripts/Makefile.lib:cmd_zstd22, v6.12, asks for this
+MAX_XZ_MEMORY = 1 << 27  # bytes of its decoder; xz -9 asks for 65 MiB
 CHUNK = 1 << 20
 ZSTD_INPUT = 1 << 10  # bytes given to zstd at once: 4 of them can stand for 128 KiB
 HEAD = 0x400  # bytes that tell a format
@@ -179,34 +180,40 @@ def _lz4(file: File, limit: int) -> Iterator[bytes]:
         raise BadData("lz4", "the blocks break off")
 
 
-def _with_module(name: str, opener: str) -> Decoder:
-    """A decoder of the standard library, which the static boot program has not."""
+def _streamed(kind: str) -> Decoder:
+    """A decoder of xz (lzma, too) or bzip2."""
 
     def decode(file: File, limit: int) -> Iterator[bytes]:
-        try:
-            module: Any = __import__(name)
-            stream = getattr(module, opener)()
-        except ImportError:
-            raise Unsupported(
-                f"kernel format {name.lstrip('_')}",
-                f"{file.path}: install a kernel that is not wrapped, or in gzip or zstd",
-            ) from None
+        stream, damage = _stream(kind)
         try:
             for chunk in file.chunks():
                 data = bytes(chunk)
                 while not stream.eof:
-                    plain = stream.decompress(data, CHUNK)
-                    yield plain
+                    yield stream.decompress(data, CHUNK)
                     data = b""
                     if stream.needs_input:
                         break
                 if stream.eof:
                     return
-        except (OSError, ValueError, EOFError, getattr(module, "LZMAError", OSError)) as error:
-            raise BadData(name, str(error)) from None
-        raise BadData(name, "the stream breaks off")
+        except damage as error:
+            raise BadData(kind, str(error)) from None
+        raise BadData(kind, "the stream breaks off")
 
     return decode
+
+
+def _stream(kind: str) -> tuple[Any, tuple[type[Exception], ...]]:
+    """A decompressor as the standard library's are, and what it raises: in the static program our own over the same
+    libraries, as Python's static archive has no modules for them."""
+    try:
+        import _unpack
+    except ImportError:
+        # By name: the build would take them along for nothing.
+        bz2, lzma = __import__("bz2"), __import__("lzma")
+        if kind == "bzip2":
+            return bz2.BZ2Decompressor(), (OSError, ValueError, EOFError)
+        return lzma.LZMADecompressor(memlimit=MAX_XZ_MEMORY), (lzma.LZMAError, ValueError, EOFError)
+    return _unpack.Decoder(kind, MAX_XZ_MEMORY), (ValueError,)
 
 
 def _refused(file: File, limit: int) -> Iterator[bytes]:
@@ -214,9 +221,9 @@ def _refused(file: File, limit: int) -> Iterator[bytes]:
     raise Unsupported(f"kernel format {wrapping(head)}", f"{file.path}: no way to unwrap it here")
 
 
-_xz = _with_module("lzma", "LZMADecompressor")
+_xz = _streamed("xz")
 # By the names in _MAGICS and those that zboot programs use.
 _DECODERS: dict[str, Decoder] = {
     "gzip": _gzip, "zstd": _zstd, "zstd22": _zstd, "lz4": _lz4, "xz": _xz, "xzkern": _xz, "lzma": _xz,
-    "bzip2": _with_module("bz2", "BZ2Decompressor"), "lz4 frame": _refused, "lzo": _refused,
+    "bzip2": _streamed("bzip2"), "lz4 frame": _refused, "lzo": _refused,
 }  # fmt: skip

@@ -172,3 +172,98 @@ for name in mirror raidz1 raidz2; do
     zpool export tank-$name
 done
 """
+
+
+# Roots of the disk that menu() makes, beside the default one "@": a kernel without an init, and 50 MiB to load.
+NO_INIT, PAYLOAD = "noinit", "payload"
+PAYLOAD_BYTES = 50 << 20
+
+_MENU = r"""
+mkfs.btrfs -q -f -L menu ${DISK[0]}
+mount ${DISK[0]} /mnt
+for name in @ noinit payload; do
+    btrfs -q subvolume create /mnt/$name
+    system /mnt/$name vmlinuz-6.1.0-1-test initrd.img-6.1.0-1-test $name
+done
+rm /mnt/noinit/sbin/init
+cp /in/initrd.large /mnt/payload/boot/initrd.img-6.1.0-1-test
+
+cd /mnt/@/boot
+ln vmlinuz-6.1.0-1-test vmlinuz-6.1.0-2-large
+truncate -s 600M initrd.img-6.1.0-2-large
+ln vmlinuz-6.1.0-1-test vmlinuz-broken
+mkdir loader
+mkdir loader/entries
+printf 'title Broken\nversion 5.0\nlinux /boot/vmlinuz-broken\ninitrd /boot/gone\noptions ro\n' >loader/entries/broken.conf
+cd /
+
+mkdir /mnt/@/.snapshots
+mkdir /mnt/@/.snapshots/1
+btrfs -q subvolume snapshot -r /mnt/@ /mnt/@/.snapshots/1/snapshot
+cat >/mnt/@/.snapshots/1/info.xml <<'END'
+<?xml version="1.0"?>
+<snapshot><type>single</type><num>1</num><date>2026-01-02 03:04:05</date><description>before it broke</description></snapshot>
+END
+btrfs subvolume set-default /mnt/@
+umount /mnt
+"""
+
+
+def menu(suite: str = "bookworm") -> Made:
+    """One disk with what a menu has to show: several kernels (one with an initrd that fits into few machines), an
+    entry whose initrd is missing, a snapshot by snapper, and the roots NO_INIT and PAYLOAD.
+
+    Raises workshop.RecipeError or artefacts.steps.BuildError.
+    """
+    kernel = debian.kernel(suite)
+    inputs = (kernel.vmlinuz, initrd(suite), _large_initrd(kernel.vmlinuz.stat().st_size, suite))
+    return workshop.make(
+        Recipe(f"menu-{suite}", _SYSTEM + _MENU, disks=(512 * MIB,), suite=suite, inputs=inputs, timeout=900)
+    )
+
+
+def _large_initrd(kernel: int, suite: str) -> Path:
+    """The initrd of initrd(), and behind it as much noise as makes PAYLOAD_BYTES with a kernel of that size."""
+    small = initrd(suite).read_bytes()
+
+    def make(work: Path) -> None:
+        archive = cpio.Archive()
+        archive.file("noise", random.Random(1).randbytes(PAYLOAD_BYTES - kernel - len(small)))
+        (work / "initrd.large").write_bytes(small + bytes(-len(small) % 4) + archive.pack())
+
+    return cache.entry("roots", f"payload-{suite}-{cache.key(kernel, len(small))}", make) / "initrd.large"
+
+
+PROBE_END = "POOLBOOT-TEST-PROBE: done"
+
+_PROBE = f"""#!/bin/busybox sh
+PATH=/bin
+busybox --install -s /bin
+mkdir -p /proc /sys /dev
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+echo
+for path in /sys/firmware/acpi/tables/FACP /sys/firmware/acpi/tables/DSDT /sys/firmware/efi/runtime-map \\
+    /sys/firmware/efi/systab /dev/watchdog0; do
+    test -e $path && echo "probe: has $path"
+done
+test -d /sys/firmware/efi && echo "probe: has /sys/firmware/efi"
+ls /sys/firmware/efi/efivars 2>/dev/null | grep -q . && echo "probe: has EFI variables"
+dmesg | grep -E 'crng init done|efi: EFI|ACPI: RSDP' | sed 's/^/probe: dmesg /'
+read -r line </proc/cmdline
+echo "booted with: $line"
+echo "{PROBE_END}"
+test -e /stay && sleep 600
+poweroff -f
+"""
+
+
+def probe(stay: bool = False) -> bytes:
+    """An archive to append to the initrd of initrd(): an init that tells what of the machine the kernel was handed, and
+    powers off (with ``stay``: after ten minutes)."""
+    archive = cpio.Archive()
+    archive.file("init", _PROBE.encode(), 0o755)
+    if stay:
+        archive.file("stay", b"")
+    return archive.pack()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import functools
+import importlib
 import random
 import struct
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 from entrytrees import Tree, tree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from artefacts import native
 from fsdrivers.errors import Corrupt, FsError, TooLarge, Unsupported
 from init import kernel_formats
 from init.kernel_formats import MemoryFile, open_kernel
@@ -110,19 +113,75 @@ def test_hostile_zboot() -> None:
         unwrapped(zboot("brotli", b"x" * 100))
 
 
-@pytest.mark.parametrize("kind", ["xz", "bzip2", "lzma"])
-def test_without_the_standard_library(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the static binary there is no lzma and no bz2: refused by name, with what to do."""
-    real = builtins.__import__
+@pytest.fixture(scope="module")
+def own_decoders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The static program's module for xz and bzip2 in the place of the standard library's, built as a library."""
+    folder = tmp_path_factory.mktemp("unpack")
+    native.link(native.unpack(), folder / "log", folder)
+    (folder / "module.so").rename(folder / "_unpack.so")
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    yield
+    sys.path.remove(str(folder))
+    sys.modules.pop("_unpack", None)
 
-    def missing(name: str, *args: object) -> object:
-        if name in ("lzma", "bz2"):
-            raise ImportError(name)
-        return real(name, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(Unsupported, match="not wrapped"):
-        unwrapped(packed(kind))
+@pytest.mark.usefixtures("own_decoders")
+class TestOwnDecoders:
+    """What the static program unwraps with."""
+
+    @pytest.mark.parametrize("kind", ["xz", "bzip2", "lzma"])
+    def test_the_same_comes_out(self, kind: str) -> None:
+        assert unwrapped(packed(kind)) == IMAGE
+        assert unwrapped(packed(kind) + b"what follows") == IMAGE
+        assert unwrapped(zboot("lzma", packed("lzma"))) == IMAGE
+        for share in (0.3, 0.9):
+            with pytest.raises(Corrupt, match="/k"):
+                unwrapped(packed(kind)[: int(len(packed(kind)) * share)])
+        damaged = bytearray(packed(kind))
+        damaged[len(damaged) // 2] ^= 0x55
+        if kind != "lzma":  # which has no checksum
+            with pytest.raises(Corrupt, match="/k"):
+                unwrapped(bytes(damaged))
+
+    def test_input_in_any_pieces_and_output_within_the_limit(self) -> None:
+        import _unpack
+
+        for kind, data in (("xz", packed("xz")), ("bzip2", packed("bzip2"))):
+            stream, plain, place = _unpack.Decoder(kind, 1 << 27), b"", 0
+            while not stream.eof:
+                piece = b""
+                if stream.needs_input:
+                    piece = data[place : place + 1777]
+                    place += 1777
+                out = stream.decompress(piece, 5000)
+                assert len(out) <= 5000
+                plain += out
+            assert plain == IMAGE
+            with pytest.raises(ValueError, match="at the end"):
+                stream.decompress(b"x", 10)
+
+    def test_limits(self) -> None:
+        import _unpack
+
+        for arguments in (("gzip", 1), ("xz", -1, 2), (), ("xz",)):
+            with pytest.raises((ValueError, TypeError)):
+                _unpack.Decoder(*arguments)
+        with pytest.raises(ValueError, match="memory"):
+            _unpack.Decoder("xz", 1 << 16).decompress(packed("xz"), 1 << 20)
+        for limit in (0, -1, 1 << 40):
+            with pytest.raises(ValueError, match="1 GiB"):
+                _unpack.Decoder("xz", 1 << 27).decompress(b"", limit)
+
+    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.sampled_from(["xz", "bzip2", "lzma"]), st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4))))
+    def test_damage_ends(self, kind: str, edits: list[tuple[float, bytes]]) -> None:
+        data = bytearray(packed(kind))
+        for place, value in edits:
+            at = int(place * (len(data) - len(value)))
+            data[at : at + len(value)] = value
+        with contextlib.suppress(FsError):
+            unwrapped(bytes(data))
 
 
 @pytest.mark.parametrize("head", [b"\x04\x22\x4d\x18", b"\x89LZO"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _CSI = re.compile(r"\x1b\[(\??)([0-9;]*)([A-Za-z])")
+_SAVE = ("\x1b7", "\x1b8")  # where the cursor is; only around a question, which moves nothing for good
 
 
 class Grid:
@@ -25,6 +26,8 @@ class Grid:
             if found:
                 self._control(found[1], found[2], found[3])
                 position = found.end()
+            elif text.startswith(_SAVE, position):
+                position += 2
             else:
                 assert text[position] != "\x1b", f"a sequence that is not known: {text[position : position + 8]!r}"
                 self._character(text[position])
@@ -34,6 +37,10 @@ class Grid:
         if private:
             assert parameters == "25"
             self.cursor_shown = final == "h"
+        elif final == "n":
+            assert parameters == "6"
+        elif (final, parameters) == ("H", "999;999"):
+            self.row = self.column = 0
         elif final == "H":
             row, _, column = parameters.partition(";")
             self.row, self.column = int(row or 1) - 1, int(column or 1) - 1

@@ -202,17 +202,26 @@ def _streamed(kind: str) -> Decoder:
     return decode
 
 
+_LIBRARIES = {
+    "xz": ("lzma", "LZMADecompressor", {"memlimit": MAX_XZ_MEMORY}),
+    "bzip2": ("bz2", "BZ2Decompressor", {}),
+}
+
+
 def _stream(kind: str) -> tuple[Any, tuple[type[Exception], ...]]:
     """A decompressor as the standard library's are, and what it raises: in the static program our own over the same
     libraries, as Python's static archive has no modules for them."""
     try:
         import _unpack
     except ImportError:
-        # By name: the build would take them along for nothing.
-        bz2, lzma = __import__("bz2"), __import__("lzma")
-        if kind == "bzip2":
-            return bz2.BZ2Decompressor(), (OSError, ValueError, EOFError)
-        return lzma.LZMADecompressor(memlimit=MAX_XZ_MEMORY), (lzma.LZMAError, ValueError, EOFError)
+        name, opener, options = _LIBRARIES[kind]
+        module: Any = __import__(name)  # as a variable: the build would take it along for nothing
+        return getattr(module, opener)(**options), (
+            OSError,
+            ValueError,
+            EOFError,
+            getattr(module, "LZMAError", OSError),
+        )
     return _unpack.Decoder(kind, MAX_XZ_MEMORY), (ValueError,)
 
 

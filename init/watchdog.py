@@ -15,6 +15,9 @@ WDIOC_KEEPALIVE, WDIOC_SETTIMEOUT, WDIOC_GETTIMEOUT = 0x80045705, 0xC0045706, 0x
 PINGS = 4  # in each of its periods
 LONGEST, SHORTEST = 3600, 1  # seconds
 
+MAX_DEVICES = 8
+SOFTWARE = "Software Watchdog"  # drivers/watchdog/softdog.c, v6.12: does not outlive the kernel
+
 AUTO, OFF = "auto", "off"
 
 
@@ -30,7 +33,7 @@ class Watchdog:
         """Do what poolboot.watchdog= wants ("auto", "off" or seconds); what was done in words, "" for nothing."""
         if wish == OFF or (wish == AUTO and not self._expected()):
             return ""
-        path = next((path for name in ("watchdog0", "watchdog") if os.path.exists(path := f"{self._dev}/{name}")), None)
+        path = self._device()
         if path is None:
             return "" if wish == AUTO else "warning: poolboot.watchdog=: this machine has no watchdog"
         try:
@@ -61,6 +64,14 @@ class Watchdog:
         if self.fd is not None:
             self._timer(self.seconds / PINGS)
 
+    def _device(self) -> str | None:
+        """The node of the first watchdog that is hardware; the kernel's own one only when there is no other."""
+        found = []
+        for name in [*(f"watchdog{number}" for number in range(MAX_DEVICES)), "watchdog"]:
+            if os.path.exists(path := f"{self._dev}/{name}"):
+                found.append((_text(f"{self._sys}/class/watchdog/{name}/identity") == SOFTWARE, path))
+        return min(found)[1] if found else None
+
     def _expected(self) -> bool:
         """Whether somebody has to open the watchdog: a running one is kept alive by the kernel until then, but not
         when it was told to do that for a limited time, or not at all.
@@ -70,11 +81,7 @@ class Watchdog:
         return self._parameter("open_timeout") not in ("", "0") or self._parameter("handle_boot_enabled") == "N"
 
     def _parameter(self, name: str) -> str:
-        try:
-            with open(f"{self._sys}/module/watchdog/parameters/{name}", encoding="ascii") as file:
-                return file.read().strip()
-        except OSError:
-            return ""
+        return _text(f"{self._sys}/module/watchdog/parameters/{name}")
 
     def _period(self, wanted: int) -> int:
         """Set the period to ``wanted`` seconds (0: as it is), and return what the device made of it."""
@@ -95,3 +102,11 @@ class Watchdog:
 
     def _timer(self, seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

@@ -194,7 +194,13 @@ truncate -s 600M initrd.img-6.1.0-2-large
 ln vmlinuz-6.1.0-1-test vmlinuz-broken
 mkdir loader
 mkdir loader/entries
-printf 'title Broken\nversion 5.0\nlinux /boot/vmlinuz-broken\ninitrd /boot/gone\noptions ro\n' >loader/entries/broken.conf
+cat >loader/entries/broken.conf <<'END'
+title Broken
+version 5.0
+linux /boot/vmlinuz-broken
+initrd /boot/gone
+options ro
+END
 cd /
 
 mkdir /mnt/@/.snapshots
@@ -202,7 +208,12 @@ mkdir /mnt/@/.snapshots/1
 btrfs -q subvolume snapshot -r /mnt/@ /mnt/@/.snapshots/1/snapshot
 cat >/mnt/@/.snapshots/1/info.xml <<'END'
 <?xml version="1.0"?>
-<snapshot><type>single</type><num>1</num><date>2026-01-02 03:04:05</date><description>before it broke</description></snapshot>
+<snapshot>
+  <type>single</type>
+  <num>1</num>
+  <date>2026-01-02 03:04:05</date>
+  <description>before it broke</description>
+</snapshot>
 END
 btrfs subvolume set-default /mnt/@
 umount /mnt

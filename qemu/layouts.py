@@ -6,6 +6,7 @@ A whole Debian would prove nothing more about reading its kernel, and takes minu
 from __future__ import annotations
 
 import random
+import subprocess
 from pathlib import Path
 
 from artefacts import cache, cpio, debian
@@ -174,18 +175,20 @@ done
 """
 
 
-# Roots of the disk that menu() makes, beside the default one "@": a kernel without an init, and 50 MiB to load.
-NO_INIT, PAYLOAD = "noinit", "payload"
+# Roots of the disk that menu() makes, beside the default one "@": a kernel without an init, 50 MiB to load, and kernels
+# for arm64 in the wrappings of WRAPPINGS, as /boot/Image.NAME.
+NO_INIT, PAYLOAD, WRAPPED = "noinit", "payload", "wrapped"
 PAYLOAD_BYTES = 50 << 20
 
 _MENU = r"""
 mkfs.btrfs -q -f -L menu ${DISK[0]}
 mount ${DISK[0]} /mnt
-for name in @ noinit payload; do
+for name in @ noinit payload wrapped; do
     btrfs -q subvolume create /mnt/$name
     system /mnt/$name vmlinuz-6.1.0-1-test initrd.img-6.1.0-1-test $name
 done
 rm /mnt/noinit/sbin/init
+cp /in/wrapped/* /mnt/wrapped/boot
 cp /in/initrd.large /mnt/payload/boot/initrd.img-6.1.0-1-test
 
 cd /mnt/@/boot
@@ -227,10 +230,30 @@ def menu(suite: str = "bookworm") -> Made:
     Raises workshop.RecipeError or artefacts.steps.BuildError.
     """
     kernel = debian.kernel(suite)
-    inputs = (kernel.vmlinuz, initrd(suite), _large_initrd(kernel.vmlinuz.stat().st_size, suite))
+    inputs = (kernel.vmlinuz, initrd(suite), _large_initrd(kernel.vmlinuz.stat().st_size, suite), _wrapped())
     return workshop.make(
         Recipe(f"menu-{suite}", _SYSTEM + _MENU, disks=(512 * MIB,), suite=suite, inputs=inputs, timeout=900)
     )
+
+
+WRAPPINGS = {
+    "gzip": ("gzip", "-n9c"), "zstd": ("zstd", "-19c"), "lz4": ("lz4", "-l9c"), "xz": ("xz", "--check=crc32", "-c"),
+    "lzma": ("xz", "--format=lzma", "-c"), "bzip2": ("bzip2", "-9c"),
+}  # fmt: skip
+
+
+def _wrapped() -> Path:
+    """A directory of what tells an arm64 kernel (Documentation/arch/arm64/booting.rst: the magic at 0x38) and noise, in
+    every wrapping."""
+    image = b"MZ" + bytes(0x36) + b"ARM\x64" + bytes(64) + random.Random(1).randbytes(70_000) + bytes(2_000_000)
+
+    def make(work: Path) -> None:
+        (work / "wrapped").mkdir()
+        for name, command in WRAPPINGS.items():
+            done = subprocess.run(command, input=image, stdout=subprocess.PIPE, check=True)
+            (work / "wrapped" / f"Image.{name}").write_bytes(done.stdout)
+
+    return cache.entry("roots", f"wrapped-{cache.key(image, WRAPPINGS)}", make) / "wrapped"
 
 
 def _large_initrd(kernel: int, suite: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from terminal_grid import Grid
 
 from artefacts import cpio
-from qemu import layouts
+from qemu import layouts, run
 from qemu.machine import Disk, Machine
 from qemu.workshop import Made
 
@@ -207,3 +208,13 @@ def test_the_jump_hands_on_what_the_kernel_needs_and_comes_in_time(
 
 
 BUDGET = 1.5
+
+
+@pytest.mark.parametrize("name", layouts.WRAPPINGS)
+def test_the_program_itself_unwraps_kernels(boot_image: object, menu_disk: Path, name: str) -> None:
+    """Not the interpreter with its standard library: the static file that goes into the initramfs, at a desk."""
+    knobs = f"rootflags=subvol=wrapped poolboot.kernel=/boot/Image.{name}"
+    command = [run.BUILD / "init", "--dry-run", "-a", menu_disk, "--machine", "aarch64", "--cmdline", knobs]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert re.search(r"by kexec.*: arm64 Image, 2\.0 MiB to read", done.stdout), done.stdout + done.stderr
+    assert done.returncode == 0

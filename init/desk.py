@@ -7,8 +7,8 @@ import sys
 
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.errors import FsError
+from init import appended, handover, report, survey, waiting
 from init import config as _config
-from init import handover, report, survey, waiting
 from init.entries.entry import BootEntry
 from init.handover import kexec, switch_root
 from init.keeper import Keeper
@@ -70,9 +70,11 @@ def _decision(
     for entry in entries:
         if keeper.ledger.count(entry.id):
             print(f"{entry.id} was started {keeper.ledger.count(entry.id)} times in vain")
-    for entry in choice.order:
+    for candidate in choice.order:
+        entry = candidate
         try:
             names = handover.ways(config.handover)
+            entry = appended.attach(entry, config, devices)
             if names == ["switch_root"]:
                 facts = [f"init {switch_root.preflight(entry, machine)} under the running kernel"]
             else:
@@ -80,7 +82,7 @@ def _decision(
         except FsError as error:
             print(f"would pass over {entry.id}: {error}")
             continue
-        why = " and ".join(choice.reasons) if entry is choice.order[0] else "those before it cannot be booted"
+        why = " and ".join(choice.reasons) if candidate is choice.order[0] else "those before it cannot be booted"
         print(f"would boot {entry.id}, as {why}")
         print(f"  by {' or '.join(names)}: {', '.join(facts)}")
         print(f"  {entry.describe()}")

@@ -216,12 +216,8 @@ def _stream(kind: str) -> tuple[Any, tuple[type[Exception], ...]]:
     except ImportError:
         name, opener, options = _LIBRARIES[kind]
         module: Any = __import__(name)  # as a variable: the build would take it along for nothing
-        return getattr(module, opener)(**options), (
-            OSError,
-            ValueError,
-            EOFError,
-            getattr(module, "LZMAError", OSError),
-        )
+        damage = (OSError, ValueError, EOFError, getattr(module, "LZMAError", OSError))
+        return getattr(module, opener)(**options), damage
     return _unpack.Decoder(kind, MAX_XZ_MEMORY), (ValueError,)
 
 

@@ -48,7 +48,7 @@ def with_overlay(machine: Machine, folder: Path, archive: cpio.Archive) -> Machi
 def test_a_small_machine_says_what_is_missing_and_boots_the_next_entry(machine: Machines, menu_disk: Path) -> None:
     """256 MiB and no clock: the newest entry does not fit, the next one does.  The last line is the command line."""
     with machine([menu_disk], memory=256, options=["-rtc", "base=1990-01-01"]) as guest:
-        guest.expect("poolboot: note: the clock says 1990-01-01: this machine has no RTC", 90)
+        guest.expect("poolboot: note: the clock says 1990-01-01: no RTC", 90)
         guest.expect(rf"poolboot: booting .*{LARGE}", 90)
         text = guest.expect(rf"poolboot: error: .*{LARGE}.*: (.*)")[1]
         found = re.fullmatch(

@@ -1,0 +1,137 @@
+"""The rescue prompt as it is typed at, and the way from a menu to a boot and back when that fails."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from init_doubles import MemoryPool, TestConsole, system
+from test_init_boot import CMDLINE, Bench, tank
+
+from fsdrivers import pools
+from init import config
+from init.devices import Disks
+from init.handover import Refused
+from init.rescue import Rescue
+from init.survey import Survey
+
+
+@pytest.fixture
+def prompt(monkeypatch: pytest.MonkeyPatch) -> Rescue:
+    tree = system("6.12.1", "6.9") | {"a file": b"1", "afraid": b"2", "annex": {"deep": b"3"}}
+    pool = MemoryPool({"@": tree, "@home": {}})
+    monkeypatch.setattr(pools, "assemble", lambda devices, complain: [pool])
+    return Rescue(TestConsole(), Survey([], config.read("")), Disks("/nonexistent"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "completions"),
+    [
+        ("po", ["pools ", "poweroff "]), ("  retr", ["retry "]), ("men", ["menu "]), ("x", []),
+        ("ls /a", ["a file", "afraid", "annex/"]), ("cat /annex/d", ["deep"]), ("cat an", ["annex/"]),
+        ("ls /gone/x", []), ("sha256 /a /an", ["annex/"]), ("use TANK:@h", ["tank:@home"]), ("dmesg x", []),
+        ("boot test linux 1, kernel 6.9", ["Test Linux 1, kernel 6.9"]),
+        ("boot tank:@/6.1", ["tank:@/6.12.1"]),
+    ],
+)  # fmt: skip
+def test_completion(prompt: Rescue, typed: str, completions: list[str]) -> None:
+    start, found = prompt._complete(typed)
+    assert sorted(found) == completions
+    word = typed[start:]
+    assert all(one.lower().startswith(word.lower()) for one in found)
+
+
+def test_commands_are_remembered(prompt: Rescue) -> None:
+    prompt._console = TestConsole("pools\npools\n\nls /etc\nretry\n")
+    assert prompt.run() is None
+    assert prompt._history == ["pools", "ls /etc", "retry"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "version", "words"),
+    [
+        ("boot 2", "6.9", ""), ("boot tank:@/6.9 single", "6.9", " single"),
+        ("boot Test Linux 1, kernel 6.9  a b", "6.9", " a b"), ("menu\n2\r", "6.9", ""), ("menu\n2e x\r", "6.9", " x"),
+    ],
+)  # fmt: skip
+def test_entries_by_number_id_title_and_from_the_menu(prompt: Rescue, typed: str, version: str, words: str) -> None:
+    prompt._console = TestConsole(f"{typed}\n")
+    entry = prompt.run()
+    assert entry
+    assert (entry.version, entry.cmdline) == (version, CMDLINE + words)
+
+
+def test_a_menu_that_is_left_for_the_prompt_leads_back(prompt: Rescue) -> None:
+    console = prompt._console = TestConsole("menu\nrretry\n")
+    assert prompt.run() is None
+    assert console.output().count("poolboot> ") == 2
+
+
+def test_checksums(prompt: Rescue) -> None:
+    console = prompt._console = TestConsole("sha256 /afraid /annex/deep\nsha256 /a file\nsha256\nretry\n")
+    prompt.run()
+    lines = console.output().splitlines()
+    assert "poolboot> d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35  /afraid" in lines
+    assert "4e07408562bedb8b60ce05c1decfe3ad16b72230967de01f640b7e4729b49fce  /annex/deep" in lines
+    assert any(line.startswith("2 bytes read and hashed in 0.") for line in lines)
+    assert "poolboot> 6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b  /a file" in lines
+    assert "poolboot> sha256: which files?" in lines
+
+
+# --- from the menu to a boot ------------------------------------------------------------------
+
+
+def test_a_key_before_the_choice_brings_the_menu(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [(0, [tank(0, "6.12.1", "6.9")])], typed="2\r")
+    lines = bench.boot()
+    assert "What can be booted:" in lines
+    assert bench.staged == [f"6.9 {CMDLINE}"]
+
+
+def test_what_was_picked_and_fails_leads_back_to_the_menu(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [(0, [tank(0, "6.12.1", "6.9")])], "poolboot.timeout=60", typed="2\r1e debug\r")
+    bench.refuse = {"6.9": Refused("no room")}
+    lines = bench.boot()
+    assert lines.count("What can be booted:") == 2
+    assert "poolboot: error: Test Linux 1, kernel 6.9: no room" in lines
+    assert "Test Linux 1, kernel 6.9: no room" in lines
+    assert bench.staged == [f"6.12.1 {CMDLINE} debug"]
+
+
+def test_the_menu_leads_to_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [(0, [tank(0, "6.12.1", "6.9")])], "poolboot.timeout=60", typed="r")
+    bench.boot()
+    assert bench.staged == []
+
+
+@pytest.mark.parametrize(("versions", "menus"), [(("6.12.1", "6.9"), 1), (("6.12.1",), 0)])
+def test_a_countdown_that_runs_out_goes_down_the_list(
+    monkeypatch: pytest.MonkeyPatch, versions: tuple[str, ...], menus: int
+) -> None:
+    bench = Bench(monkeypatch, [(0, [tank(0, *versions)])], "poolboot.timeout=0.05")
+    source, sink = os.pipe()
+    bench.console.terminals[-1].source = source
+    bench.refuse = {versions[0]: Refused("no")} if menus else {}
+    lines = bench.boot()
+    os.close(sink)
+    assert lines.count("What can be booted:") == menus
+    assert bench.staged == [f"{versions[-1]} {CMDLINE}"]
+    assert menus or any("in 1 s; any key stops for the menu" in line for line in lines)
+
+
+def test_a_key_during_the_line_of_a_single_entry_brings_the_menu(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [(0, [tank()])], "poolboot.timeout=5")
+    source, sink = os.pipe()
+    bench.console.terminals[-1].source = source
+    waiting = bench.console.waiting
+
+    def late() -> bool:
+        found = waiting()
+        os.write(sink, b" e x\r")
+        return found
+
+    monkeypatch.setattr(bench.console, "waiting", late)
+    lines = bench.boot()
+    assert any("any key stops for the menu" in line for line in lines)
+    assert "What can be booted:" in lines
+    assert bench.staged == [f"6.12.1 {CMDLINE} x"]

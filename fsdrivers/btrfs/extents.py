@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from fsdrivers.btrfs import compression, layout
 from fsdrivers.btrfs.checksum import DataSums
+from fsdrivers.btrfs.geometry import Segment
 from fsdrivers.btrfs.tree import Item, Tree
 from fsdrivers.btrfs.volume import Volume
 from fsdrivers.errors import BadData, Corrupt, Unsupported
@@ -189,19 +190,21 @@ class Reader:
             raise Corrupt(self._volume.name, f"inline data of inode {inode} ({error})", extent.start) from error
 
     def _job(self, run: list[Job], checksummed: bool) -> Callable[[], _Pieces]:
-        """The work of reading ``run``.  Checksums are looked up now: the trees belong to the caller's thread."""
+        """The work of reading ``run``.  Checksums and places are looked up now, by whom the trees belong to."""
         last = self._last
         if len(run) == 1 and last and last[:3] == (run[0].address, run[0].stored, run[0].codec):
             job = run[0]
             return partial(_same, (Piece(job.position, job.length, memoryview(last[3])[job.skip :][: job.length]),))
         stored = run[-1].address + run[-1].stored - run[0].address
         sums = self._sums.lookup(run[0].address, stored) if checksummed else None
-        return partial(self._finish, run, stored, sums)
+        return partial(self._finish, run, self._volume.segments(run[0].address, stored), stored, sums)
 
-    def _finish(self, run: list[Job], stored: int, sums: bytes | memoryview | None) -> list[Piece]:
+    def _finish(
+        self, run: list[Job], segments: list[Segment], stored: int, sums: bytes | memoryview | None
+    ) -> list[Piece]:
         """Read the stretch of disk that ``run`` covers once, and cut the pieces out of it."""
         base = run[0].address
-        data = self._volume.read_data(base, stored, sums)
+        data = self._volume.read_data(segments, base, stored, sums)
         pieces = []
         for job in run:
             place = job.address - base

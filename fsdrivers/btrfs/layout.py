@@ -132,6 +132,9 @@ BLOCK_GROUP_RAID0, BLOCK_GROUP_RAID1, BLOCK_GROUP_DUP, BLOCK_GROUP_RAID10 = 1 <<
 BLOCK_GROUP_RAID5, BLOCK_GROUP_RAID6, BLOCK_GROUP_RAID1C3, BLOCK_GROUP_RAID1C4 = 1 << 7, 1 << 8, 1 << 9, 1 << 10
 BLOCK_GROUP_PROFILES = 0x7F8
 
+# struct btrfs_raid_stride: devid, 0x08 physical: bytes from the start of the device; a RAID_STRIPE item is an array
+RAID_STRIDE = Struct("<QQ")
+
 # --- tree nodes ----------------------------------------------------------------------------------
 
 # struct btrfs_header
@@ -162,6 +165,7 @@ DEV_ITEMS = 1
 FIRST_CHUNK_TREE = 256
 FIRST_FREE, LAST_FREE = 256, 0xFFFFFFFFFFFFFF00
 EXTENT_CSUM_ID = 0xFFFFFFFFFFFFFFF6  # -10
+TREE_RELOC = 0xFFFFFFFFFFFFFFF8  # -8
 TREE_LOG = 0xFFFFFFFFFFFFFFFA  # -6
 DEV_REPLACE = 0  # devid of the target of a running replace
 

@@ -11,8 +11,25 @@ from fsdrivers.btrfs import layout
 from fsdrivers.btrfs.checksum import DataSums
 from fsdrivers.btrfs.replay import replay
 from fsdrivers.btrfs.superblock import Superblock
-from fsdrivers.btrfs.tree import Nodes, Pointer, Tree
+from fsdrivers.btrfs.tree import Item, Nodes, Pointer, Tree
 from fsdrivers.errors import Corrupt, FsError
+
+
+def top(superblock: Superblock) -> Pointer:
+    """The root of the tree of logs."""
+    # The log belongs to the transaction that did not come to its end.
+    generation = superblock.generation + 1
+    return Pointer(superblock.log_root, superblock.log_root_level, generation, layout.TREE_LOG)
+
+
+def pointer(item: Item, name: str) -> Pointer:
+    """The log that the root item ``item`` of the tree of logs leads to; raises Corrupt naming the filesystem."""
+    if item.size < layout.ROOT_SIZE_V1:
+        raise Corrupt(name, f"log root {item.offset} (size)", item.start)
+    written, _, bytenr, *_, level = layout.ROOT.unpack_from(item.raw, item.start)
+    if level >= layout.MAX_LEVEL:
+        raise Corrupt(name, f"log root {item.offset} (level)", item.start, None, level)
+    return Pointer(bytenr, level, written, layout.TREE_LOG)
 
 
 class Log:
@@ -20,18 +37,10 @@ class Log:
 
     def __init__(self, nodes: Nodes, superblock: Superblock) -> None:
         self._nodes, self._volume = nodes, nodes.volume
-        # The log belongs to the transaction that did not come to its end.
-        generation = superblock.generation + 1
-        top = Pointer(superblock.log_root, superblock.log_root_level, generation, layout.TREE_LOG)
         self._trees: dict[int, Tree] = {}
         logged: list[tuple[int, bytes]] = []
-        for item in Tree(nodes, top).of(layout.TREE_LOG, layout.ROOT_ITEM):
-            if item.size < layout.ROOT_SIZE_V1:
-                raise Corrupt(self._volume.name, f"log root {item.offset} (size)", item.start)
-            written, _, bytenr, *_, level = layout.ROOT.unpack_from(item.raw, item.start)
-            if level >= layout.MAX_LEVEL:
-                raise Corrupt(self._volume.name, f"log root {item.offset} (level)", item.start, None, level)
-            tree = Tree(nodes, Pointer(bytenr, level, written, layout.TREE_LOG))
+        for item in Tree(nodes, top(superblock)).of(layout.TREE_LOG, layout.ROOT_ITEM):
+            tree = Tree(nodes, pointer(item, self._volume.name))
             self._trees[item.offset] = tree
             for sums in tree.of(layout.EXTENT_CSUM_ID, layout.EXTENT_CSUM):
                 logged.append((sums.offset, sums.data))

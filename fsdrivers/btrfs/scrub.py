@@ -1,8 +1,10 @@
 """Reads everything in a filesystem and checks it: `fsdrivers verify`.
 
 What there is to read comes from the trees: every node of every tree, every range that has checksums, every extent of
-files without.  Source of what is compared: fs/btrfs/scrub.c (scrub_verify_one_sector, scrub_raid56_parity_stripe),
-v6.12.  The kernel goes by block groups and devices; by trees, damage has a file's name.
+files without.  The trees of a log and those that an interrupted balance left are among them; those of subvolumes that
+are being deleted are not, as some of their nodes are gone already.  Source of what is compared: fs/btrfs/scrub.c
+(scrub_verify_one_sector, scrub_raid56_parity_stripe), v6.12.  The kernel goes by block groups and devices, which leaves
+out logs; by trees, damage has a file's name.
 """
 
 from __future__ import annotations
@@ -11,17 +13,23 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from fsdrivers import parity
-from fsdrivers.btrfs import geometry, layout, superblock
+from fsdrivers.btrfs import geometry, layout, log, superblock
 from fsdrivers.btrfs import inode as inodes
 from fsdrivers.btrfs.geometry import Chunk, Segment
 from fsdrivers.btrfs.store import Store
-from fsdrivers.btrfs.tree import HEADER_SIZE, Item, Node, Pointer, is_file_tree
+from fsdrivers.btrfs.tree import HEADER_SIZE, Item, Node, Pointer, Tree, is_file_tree
 from fsdrivers.errors import Corrupt, FsError
 from fsdrivers.verify import Damage, Totals
 
 RUN = 1 << 20  # bytes of a chunk that are checked at a time
 _BATCH = 4096  # damaged places whose files are looked up together
-_SKIPPED = (0xFFFFFFFFFFFFFFF8,)  # TREE_RELOC: half-made copies of a balance, which nobody reads
+
+
+class _Top(NamedTuple):
+    """The root of a tree, and the subvolume whose files are in it (0: none)."""
+
+    pointer: Pointer
+    subvolume: int = 0
 
 
 class _Place(NamedTuple):
@@ -58,8 +66,8 @@ class Scrub:
 
     def _places(self) -> Iterator[_Place]:
         yield from self._superblocks()
-        for pointer in self._trees():
-            yield from self._tree(pointer)
+        for top in self._trees():
+            yield from self._tree(top)
         yield from self._data()
         if self._all:
             yield from self._parities()
@@ -81,22 +89,42 @@ class Scrub:
 
     # --- metadata ------------------------------------------------------------------------------
 
-    def _trees(self) -> Iterator[Pointer]:
+    def _trees(self) -> Iterator[_Top]:
         """The roots of all trees, those that others hang from first."""
         block = self._store.superblock
-        yield Pointer(block.chunk_root, block.chunk_root_level, block.chunk_root_generation, layout.CHUNK_TREE)
-        yield self._store.roots.tree.root
+        yield _Top(Pointer(block.chunk_root, block.chunk_root_level, block.chunk_root_generation, layout.CHUNK_TREE))
+        yield _Top(self._store.roots.tree.root)
         try:
             for item in self._store.roots.tree.items((0, 0, 0), layout.MAX_KEY):
-                if item.type == layout.ROOT_ITEM and item.objectid not in _SKIPPED:
+                if item.type == layout.ROOT_ITEM:
                     root = self._store.roots.parse(item)
                     if not root.dropped:
-                        yield root.pointer
+                        yield self._top(item, root.pointer)
         except FsError:
-            return  # the walk over the root tree itself has told of it
+            pass  # the walk over the root tree itself has told of it
+        if block.log_root:
+            yield from self._logs(log.top(block))
 
-    def _tree(self, root: Pointer) -> Iterator[_Place]:
-        """All nodes below ``root`` that no other tree has led to."""
+    def _top(self, item: Item, pointer: Pointer) -> _Top:
+        if item.objectid == layout.TREE_RELOC:
+            # The half-made copy of a subvolume by a balance; its nodes keep the subvolume's name.
+            return _Top(pointer._replace(owner=item.offset))
+        return _Top(pointer, pointer.owner if is_file_tree(pointer.owner) else 0)
+
+    def _logs(self, top: Pointer) -> Iterator[_Top]:
+        """The tree of logs, and the log of each subvolume."""
+        yield _Top(top)
+        replayed = self._store.replays
+        try:
+            for item in Tree(self._store.nodes, top).of(layout.TREE_LOG, layout.ROOT_ITEM):
+                # What is new in a log has an inode only where the log was replayed.
+                yield _Top(log.pointer(item, self._volume.name), item.offset if replayed else 0)
+        except FsError:
+            return
+
+    def _tree(self, top: _Top) -> Iterator[_Place]:
+        """All nodes below ``top`` that no other tree has led to."""
+        root = top.pointer
         stack = [root]
         while stack:
             pointer = stack.pop()
@@ -113,8 +141,18 @@ class Scrub:
                     Pointer(bytenr, node.level - 1, generation, root.owner, (objectid, kind, offset))
                     for objectid, kind, offset, bytenr, generation in reversed(node.items)
                 ]
-            elif is_file_tree(root.owner):
-                yield from self._extents(root.owner, node)
+                continue
+            if top.subvolume:
+                yield from self._extents(top.subvolume, node)
+            if root.owner == layout.TREE_LOG:
+                yield from self._logged(node)
+
+    def _logged(self, leaf: Node) -> Iterator[_Place]:
+        """Data whose checksums are in a log still."""
+        for item in _items(leaf):
+            if item.type == layout.EXTENT_CSUM:
+                yield from self._summed(item)
+                self._parity.append((item.offset, item.size // self._volume.checksum.size * self._sector))
 
     def _node(self, pointer: Pointer) -> Iterator[_Place]:
         """The copies of one node: all, or up to the first good one."""
@@ -159,13 +197,17 @@ class Scrub:
         """Every range that has checksums."""
         try:
             for item in self._sums():
-                size = self._volume.checksum.size
-                sums = memoryview(item.raw)[item.start : item.start + item.size]
-                for first in range(0, item.size // size * self._sector, RUN):
-                    part = sums[first // self._sector * size : (first + RUN) // self._sector * size]
-                    yield from self._range(item.offset + first, len(part) // size * self._sector, part)
+                yield from self._summed(item)
         except FsError:
             return  # the walk over the checksum tree has told of it
+
+    def _summed(self, item: Item) -> Iterator[_Place]:
+        """The range whose checksums ``item`` has."""
+        size = self._volume.checksum.size
+        sums = memoryview(item.raw)[item.start : item.start + item.size]
+        for first in range(0, item.size // size * self._sector, RUN):
+            part = sums[first // self._sector * size : (first + RUN) // self._sector * size]
+            yield from self._range(item.offset + first, len(part) // size * self._sector, part)
 
     def _sums(self) -> Iterator[Item]:
         tree = self._store.roots.tree_of(layout.CSUM_TREE)
@@ -239,7 +281,7 @@ class Scrub:
         size = self._volume.checksum.size
         index = at // self._sector * size
         if sums is None:
-            self._volume.read_data(sector.start, self._sector, None)
+            self._volume.read_data([sector], sector.start, self._sector, None)
         else:
             self._volume.heal(sector, bytes(sums[index : index + size]))
 
@@ -262,7 +304,7 @@ class Scrub:
     # --- files ---------------------------------------------------------------------------------
 
     def _extents(self, tree: int, leaf: Node) -> Iterator[_Place]:
-        """The extents in one leaf of a subvolume: whether they make sense, and the data of those without sums."""
+        """The extents in a leaf of subvolume ``tree``: whether they make sense, and the data of those without sums."""
         for item in _items(leaf):
             if item.type != layout.EXTENT_DATA:
                 continue
@@ -276,11 +318,15 @@ class Scrub:
                 name = self._path(tree, item.objectid)
                 yield _Place(Damage(self._volume.name, item.offset, 0, "extent", name, True, _why(error)), 0)
                 continue
-            for first in range(0, extent.stored, RUN):
-                yield from self._range(extent.address + first, min(RUN, extent.stored - first), None)
+            # Of what is not compressed, no more than the file has: the rest may never have been written.
+            skip, length = (0, extent.stored) if extent.codec else (extent.skip, extent.length)
+            for first in range(skip, skip + length, RUN):
+                yield from self._range(extent.address + first, min(RUN, skip + length - first), None)
 
     def _checksummed(self, tree: int, number: int) -> bool:
         item = self._store.roots.tree_of(tree).find(number, layout.INODE_ITEM, 0)
+        if item is None and self._store.replays:
+            return True  # the log removes the file: nobody reads it
         if item is None:
             raise Corrupt(self._volume.name, f"inode {number} of subvolume {tree} (it is not there)", number)
         return inodes.parse(item, self._volume.name).checksummed
@@ -292,14 +338,15 @@ class Scrub:
         places.sort(key=lambda place: place.address)
         names: dict[int, str] = {}
         seen: set[int] = set()
-        for root in self._trees():
-            if is_file_tree(root.owner):
-                self._find(root, places, names, seen)
+        for top in self._trees():
+            if top.subvolume:
+                self._find(top, places, names, seen)
         for index, place in enumerate(places):
             yield place.damage._replace(file=names.get(index, ""))
 
-    def _find(self, root: Pointer, places: list[_Place], names: dict[int, str], seen: set[int]) -> None:
-        """Put into ``names`` (by index of ``places``) the files below ``root`` that use them."""
+    def _find(self, top: _Top, places: list[_Place], names: dict[int, str], seen: set[int]) -> None:
+        """Put into ``names`` (by index of ``places``) the files below ``top`` that use them."""
+        root = top.pointer
         stack = [root]
         while stack:
             pointer = stack.pop()
@@ -315,7 +362,7 @@ class Scrub:
                 continue
             for item in _items(node):
                 if item.type == layout.EXTENT_DATA:
-                    self._match(root.owner, item, places, names)
+                    self._match(top.subvolume, item, places, names)
 
     def _match(self, tree: int, item: Item, places: list[_Place], names: dict[int, str]) -> None:
         try:

@@ -86,6 +86,11 @@ class Store:
         top = Pointer(block.root, block.root_level, block.generation, layout.ROOT_TREE)
         return Roots(self.nodes, top, self.volume.name, self._log.applied if self._log else None)
 
+    @property
+    def replays(self) -> bool:
+        """Whether subvolumes are shown with the log replayed."""
+        return self._log is not None
+
     def check(self) -> None:
         """Read the tops of the trees without which there is nothing to show."""
         for number in {layout.FS_TREE, layout.CSUM_TREE, self.roots.default()}:

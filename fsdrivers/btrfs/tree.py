@@ -189,14 +189,17 @@ class Tree:
 
     def at_or_before(self, objectid: int, kind: int, offset: int) -> Item | None:
         """The item with the greatest key <= this one that has the same objectid and type, or None."""
-        _, leaf = self._descend((objectid, kind, offset))
+        item = self.floor((objectid, kind, offset))
+        return item if item is not None and item[:2] == (objectid, kind) else None
+
+    def floor(self, key: Key) -> Item | None:
+        """The item with the greatest key <= ``key``, or None; of the tree on disk, whatever lies over it."""
+        _, leaf = self._descend(key)
         # The parents' keys are the first keys of their children, so the leaf of the search holds it if any does.
-        index = bisect_right(leaf.items, (objectid, kind, offset, _INFINITE)) - 1
+        index = bisect_right(leaf.items, (*key, _INFINITE)) - 1
         if index < 0:
             return None
         item = leaf.items[index]
-        if item[:2] != (objectid, kind):
-            return None
         return Item(*item[:3], leaf.raw, HEADER_SIZE + item[3], item[4])
 
     def items(self, low: Key, high: Key) -> Iterator[Item]:

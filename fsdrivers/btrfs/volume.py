@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from fsdrivers import redundancy
-from fsdrivers.block import BlockDevice
+from fsdrivers.block import BlockDevice, room
 from fsdrivers.btrfs import checksum, geometry
 from fsdrivers.btrfs.chunks import ChunkMap
 from fsdrivers.btrfs.geometry import Copy, Segment, Stripe
@@ -17,6 +18,9 @@ from fsdrivers.btrfs.rebuild import Known, Row
 from fsdrivers.btrfs.superblock import Superblock
 from fsdrivers.errors import Corrupt, FsError, MissingDevices, ReadError
 from fsdrivers.redundancy import Attempt, Health
+
+if TYPE_CHECKING:
+    from fsdrivers.btrfs.stripetree import StripeTree
 
 STALE = 1 << 20  # rank of a leg that missed writes: after all others, however often those failed
 SHUN = 16  # failures of a leg after which another copy is asked first
@@ -45,6 +49,7 @@ class Volume:
     def __init__(self, name: str, superblock: Superblock, legs: dict[bytes, Leg], health: Health) -> None:
         self.name, self.superblock, self.legs, self.health = name, superblock, legs, health
         self.chunks = ChunkMap(name)
+        self.stripes: StripeTree | None = None
         self.sectorsize = superblock.sectorsize
         self.checksum = checksum.TYPES[superblock.csum_type]
 
@@ -63,13 +68,15 @@ class Volume:
         attempts = ways[0] if len(ways) == 1 else _joined(ways)
         return redundancy.read(attempts, self._noting(verify), self.health, lambda: self._missing(segments))
 
-    def read_data(self, start: int, length: int, sums: bytes | memoryview | None) -> memoryview:
+    def read_data(
+        self, segments: list[Segment], start: int, length: int, sums: bytes | memoryview | None
+    ) -> memoryview:
         """File data: ``length`` bytes at ``start``, both multiples of the sector size, checked against ``sums``.
 
-        ``sums`` is one checksum for each sector, or None for data that has none (nodatasum).  Raises Corrupt,
-        ReadError or MissingDevices.
+        ``segments`` are those of the range; looking them up may read trees, which belong to one thread.  ``sums`` is
+        one checksum for each sector, or None for data that has none (nodatasum).  Raises Corrupt, ReadError or
+        MissingDevices.
         """
-        segments = self.segments(start, length)
         data, unread = self._fetch(segments, start, length)
         if sums is None:
             return self._unchecked(segments, data, unread)
@@ -94,7 +101,8 @@ class Volume:
         while start < end:
             chunk = self.chunks.at(start)
             stop = min(end, chunk.end)
-            found += geometry.segments(chunk, start, stop - start)
+            cut = self.stripes.segments if self.stripes and self.stripes.covers(chunk) else geometry.segments
+            found += cut(chunk, start, stop - start)
             start = stop
         return found
 
@@ -122,7 +130,7 @@ class Volume:
                 except ReadError:
                     leg.failed()
             return memoryview(bytes(length)), [(0, length)]
-        data = memoryview(bytearray(length))
+        data = room(length)
         unread = []
         known = Known()
         for segment in segments:

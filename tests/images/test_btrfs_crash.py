@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 from btrfs_crash_recipes import NAMES, crash
+from test_btrfs import Overlay
 
 from fsdrivers import cli, pools
-from fsdrivers.block import FileDevice
+from fsdrivers.block import BlockDevice, FileDevice
+from fsdrivers.btrfs import layout, log
 from fsdrivers.btrfs.pool import BtrfsPool
+from fsdrivers.btrfs.tree import Tree
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import Filesystem
+from fsdrivers.verify import Totals
 from fsdrivers.walk import record, walk
 from qemu import manifest
 
@@ -17,8 +21,12 @@ pytestmark = pytest.mark.images
 
 
 def pool(name: str) -> BtrfsPool:
+    return assemble(FileDevice(str(crash(name).disk), "disk"))
+
+
+def assemble(disk: BlockDevice) -> BtrfsPool:
     complaints: list[FsError] = []
-    (found,) = pools.assemble([FileDevice(str(crash(name).disk), "disk")], complaints.append)
+    (found,) = pools.assemble([disk], complaints.append)
     assert not complaints
     assert isinstance(found, BtrfsPool)
     return found
@@ -78,6 +86,29 @@ def test_the_log_makes_a_difference() -> None:
     """Every image has something in its log that the committed tree has not."""
     for name in NAMES:
         assert crash(name).replayed != crash(name).committed
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_verify_goes_through_the_log(name: str) -> None:
+    """Nothing is wrong, replayed or not; and each node of the log, and what it has checksums of, is missed."""
+    for replayed in (True, False):
+        there = pool(name)
+        there.use_log = replayed
+        assert list(there.verify(True, Totals())) == []
+    store = there._opened()
+    volume, size = store.volume, store.superblock.nodesize
+    top = log.top(store.superblock)
+    (item, *_) = Tree(store.nodes, top).of(layout.TREE_LOG, layout.ROOT_ITEM)
+    bottom = log.pointer(item, "")
+    places = [(top.bytenr, size), (bottom.bytenr, size)]
+    sums = Tree(store.nodes, bottom).of(layout.EXTENT_CSUM_ID, layout.EXTENT_CSUM)
+    places += [(one.offset, volume.sectorsize) for one in sums][:1]
+    for address, length in places:
+        (segment,) = volume.segments(address, length)
+        damaged = {copy.offset + 200: b"damaged" for copy in segment.copies}
+        rotten = assemble(Overlay(FileDevice(str(crash(name).disk), "disk"), damaged))
+        found = [damage for damage in rotten.verify(True, Totals()) if damage.lost]
+        assert {damage.offset for damage in found} == {copy.offset for copy in segment.copies}
 
 
 def test_lookups_agree_with_listings() -> None:

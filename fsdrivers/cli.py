@@ -8,6 +8,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.errors import Ambiguous, FsError, NotFound
@@ -24,10 +25,12 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         # Names on disks are bytes; what is not UTF-8 leaves as it came.
         stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-    options = _parser().parse_args(arguments)
+    if arguments is None:
+        arguments = sys.argv[1:]
+    options = _parser(arguments).parse_args(arguments)
     options.images = options.before + options.behind
     if not options.images:
-        _parser().error("no disk: name at least one image or device with -a")
+        _parser(arguments).error("no disk: name at least one image or device with -a")
     try:
         status: int = options.run(options)
         sys.stdout.flush()
@@ -48,45 +51,84 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(f"internal: {type(error).__name__}: {error} (please report; FSDRIVERS_DEBUG=1 shows where)")
 
 
-def _parser() -> argparse.ArgumentParser:
-    """The parser; options that all commands share may stand before or behind the command."""
+def _parser(arguments: list[str]) -> argparse.ArgumentParser:
+    """The parser; options that all commands share may stand before or behind the command.
+
+    It knows the commands that ``arguments`` could mean, as making all of them takes longer than reading a small file.
+    """
     parser = argparse.ArgumentParser(
         "fsdrivers", description=__doc__, parents=[_shared("before")], formatter_class=_formatter
     )
     parser.set_defaults(before=[], behind=[], pool=None, fs=None, no_log=False)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", prog="fsdrivers")
-
-    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(
+    parsers = parser.add_subparsers(required=True, metavar="COMMAND", prog="fsdrivers")
+    commands = _commands()
+    if {"-h", "--help"}.isdisjoint(arguments):
+        commands = {name: commands[name] for name in commands if name in arguments} or commands
+    for name, (run, text, shapes) in commands.items():
+        one = parsers.add_parser(
             name, help=text, description=text, parents=[_shared("behind")], formatter_class=_formatter
         )
-        sub.set_defaults(run=run)
-        return sub
-
-    sub = command("probe", _probe, "show pools, members present and missing, and what can be opened in them")
-    sub.add_argument("--json", action="store_true")
-    sub = command("ls", _ls, "list a directory")
-    sub.add_argument("-l", dest="long", action="store_true", help="with mode, owner, size and time")
-    sub.add_argument("-R", dest="recursive", action="store_true", help="and everything below")
-    sub.add_argument("path", nargs="?", default="/")
-    sub = command("cat", _cat, "write a file to standard output")
-    sub.add_argument("path")
-    sub = command("cp", _cp, "copy a file or, with -r, a directory out of the pool")
-    sub.add_argument("-r", "-R", dest="recursive", action="store_true")
-    sub.add_argument("path")
-    sub.add_argument("dest")
-    sub = command("mount", _mount, "show a tree in a directory, read-only, until it is unmounted or Ctrl-C")
-    sub.add_argument("directory")
-    sub = command("tar", _tar, "write a directory as a tar archive to standard output")
-    sub.add_argument("path", nargs="?", default="/")
-    sub = command("verify", _verify, "read everything and check every checksum; one line for each damaged place")
-    sub.add_argument("--all-copies", action="store_true", help="every copy and all parity, not just the first good one")
-    sub.add_argument("--json", action="store_true", help="one object a line")
-    sub = command("walk", _walk, "print every object below a path, one a line")
-    sub.add_argument("--sha256", action="store_true", help="with the hash of each file's content")
-    sub.add_argument("--json", action="store_true")
-    sub.add_argument("path", nargs="?", default="/")
+        one.set_defaults(run=run)
+        for names, shape in shapes:
+            one.add_argument(*names, **shape)
     return parser
+
+
+_Shape = tuple[tuple[str, ...], dict[str, Any]]
+
+
+def _argument(*names: str, **shape: Any) -> _Shape:
+    """What add_argument() is called with."""
+    return names, shape
+
+
+def _flag(*names: str, **shape: Any) -> _Shape:
+    return names, {"action": "store_true", **shape}
+
+
+def _commands() -> dict[str, tuple[Callable[[argparse.Namespace], int], str, tuple[_Shape, ...]]]:
+    """The commands: what runs, what it is for, its arguments."""
+    path = _argument("path")
+    below = _argument("path", nargs="?", default="/")
+    json = _flag("--json", help="one object a line")
+    return {
+        "probe": (
+            _probe,
+            "show pools, members present and missing, and what can be opened in them",
+            (_flag("--json", help="all as one object"),),
+        ),
+        "ls": (
+            _ls,
+            "list a directory",
+            (
+                _flag("-l", dest="long", help="with mode, owner, size and time"),
+                _flag("-R", dest="recursive", help="and everything below"),
+                below,
+            ),
+        ),
+        "cat": (_cat, "write a file to standard output", (path,)),
+        "cp": (
+            _cp,
+            "copy a file or, with -r, a directory out of the pool",
+            (_flag("-r", "-R", dest="recursive"), path, _argument("dest")),
+        ),
+        "mount": (
+            _mount,
+            "show a tree in a directory, read-only, until it is unmounted or Ctrl-C",
+            (_argument("directory"),),
+        ),
+        "tar": (_tar, "write a directory as a tar archive to standard output", (below,)),
+        "verify": (
+            _verify,
+            "read everything and check every checksum; one line for each damaged place",
+            (_flag("--all-copies", help="every copy and all parity, not just the first good one"), json),
+        ),
+        "walk": (
+            _walk,
+            "print every object below a path, one a line",
+            (_flag("--sha256", help="with the hash of each file's content"), json, below),
+        ),
+    }
 
 
 def _shared(place: str) -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 
 
 def main(arguments: list[str]) -> int:
-    wanted = arguments or ["algorithms", "btrfs"]
+    wanted = arguments or ["algorithms", "btrfs", "zfs"]
     for name in wanted:
         if name == "algorithms":
             import algorithms
@@ -20,8 +20,12 @@ def main(arguments: list[str]) -> int:
             import btrfs
 
             btrfs.main()
+        elif name == "zfs":
+            import zfs
+
+            zfs.main()
         else:
-            print(f"unknown part {name!r}: algorithms, btrfs", file=sys.stderr)
+            print(f"unknown part {name!r}: algorithms, btrfs, zfs", file=sys.stderr)
             return 2
     return 0
 

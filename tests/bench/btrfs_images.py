@@ -1,21 +1,14 @@
-"""The filesystems that the bench reads: one payload in every layout, made by the real tools in a guest.
-
-The payload is what booting reads: a kernel (packed, 12 MiB), an initrd (100 MiB, three quarters of it compress) and
-a tree of 2000 files of 1 to 4 KiB and 8 of 4 MiB.
-"""
+"""The btrfs filesystems that the bench reads: one payload in every layout, made by the real tools in a guest."""
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import NamedTuple
 
-from artefacts import cache
-from qemu import workshop
-from qemu.workshop import GIB, MIB, Recipe
+import payload
 
-KERNEL, INITRD, TREE = "kernel", "initrd", "tree"
-_VERSION = 1  # of the payload: change it together with fill()
+from qemu import workshop
+from qemu.workshop import GIB, Recipe
 
 
 class Image(NamedTuple):
@@ -43,33 +36,6 @@ IMAGES = (
 )
 
 
-def payload() -> Path:
-    """A directory with the payload; the same bytes on every machine."""
-
-    def fill(work: Path) -> None:
-        source = random.Random(20240601)  # reproducible bytes are wanted, not secrets
-        words = [source.randbytes(source.randrange(3, 12)) for _ in range(3000)]
-
-        def mixed(size: int) -> bytes:
-            parts, length = [], 0
-            while length < size:
-                part = b" ".join(source.choices(words, k=12000)) + source.randbytes(32768)
-                parts.append(part)
-                length += len(part)
-            return b"".join(parts)[:size]
-
-        (work / KERNEL).write_bytes(source.randbytes(12 * MIB))
-        (work / INITRD).write_bytes(mixed(100 * MIB))
-        for number in range(2000):
-            path = work / TREE / f"d{number % 40:02}" / f"file{number:04}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(mixed(source.randrange(1024, 4097)))
-        for number in range(8):
-            (work / TREE / f"large{number}").write_bytes(mixed(4 * MIB))
-
-    return cache.entry("bench", f"payload-{_VERSION}", fill)
-
-
 _SCRIPT = r"""
 make() { # "DISKS" "MKFS OPTIONS" "MOUNT OPTIONS"
     echo "making $2"
@@ -90,7 +56,9 @@ def disks() -> dict[str, list[Path]]:
         lines.append(f'make "{names}" "{image.mkfs}" {image.mount}')
         first += image.disks
     made = workshop.make(
-        Recipe("btrfs-bench", "\n".join([*lines, ""]), disks=(GIB,) * first, inputs=(payload(),), timeout=1800)
+        Recipe(
+            "btrfs-bench", "\n".join([*lines, ""]), disks=(GIB,) * first, inputs=(payload.directory(),), timeout=1800
+        )
     )
     found, rest = {}, list(made.disks)
     for image in MADE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from fsdrivers.errors import FsError
@@ -117,8 +117,8 @@ def boot(machine: Machine) -> None:
         if picked is None:
             return
         order = (picked, *(entry for entry in order if entry != picked))
-    for entry in order:
-        leave(machine, entry)
+    for entry, ways in handover.rounds(config.handover, order):
+        leave(machine, entry, ways)
     raise NothingBoots(verdict(machine, bool(entries)))
 
 
@@ -154,14 +154,15 @@ def ask(machine: Machine, entries: list[BootEntry], selected: int, seconds: floa
         message, seconds, selected = leave(machine, outcome.entry), 0.0, menu.levels[0].selected
 
 
-def leave(machine: Machine, entry: BootEntry) -> str:
-    """Hand over to ``entry``; returns when that fails, with the reason, which the console got."""
+def leave(machine: Machine, entry: BootEntry, ways: Sequence[str] | None = None) -> str:
+    """Hand over to ``entry``, by one of ``ways`` if they are given; returns when that fails, with the reason, which the
+    console got."""
     console, config = machine.console, machine.config
     machine.begin(f"booting {entry.title}")
     try:
         entry = appended.attach(entry, config, machine.disks.devices)
         console.say(f"booting {entry.describe()}")
-        way = handover.stage(entry, config, console.say)
+        way = handover.stage(entry, config, console.say, ways)
         survey.health([entry.place], lambda line: console.once(f"health: {line}"))
         if machine.firmware and machine.survey:
             machine.firmware.report(machine.survey.entries(), entry, console)

@@ -6,7 +6,7 @@ which does not return.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from fsdrivers.errors import FsError, TooLarge, Unsupported
@@ -15,7 +15,7 @@ from init.entries.entry import BootEntry
 from init.handover import firmware, kexec, switch_root
 from init.handover.refused import Refused
 
-__all__ = ["WAYS", "Refused", "Way", "stage", "ways"]
+__all__ = ["WAYS", "Refused", "Way", "rounds", "stage", "ways"]
 
 
 class Way(Protocol):
@@ -31,6 +31,7 @@ class Way(Protocol):
         """Leave.  Raises Refused if the machine stays."""
 
 
+LAST_RESORTS = ("switch_root",)
 # The ladder of poolboot.handover=auto, first choice first.
 WAYS: dict[str, Way] = {"kexec": kexec, "firmware": firmware, "switch_root": switch_root}
 
@@ -44,13 +45,31 @@ def ways(asked: str) -> list[str]:
     return [asked]
 
 
-def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> Way:
+def rounds(asked: str, order: Sequence[BootEntry]) -> Iterator[tuple[BootEntry, list[str] | None]]:
+    """The entries of ``order`` to try by themselves, one after the other, and the ways to try for each (None: all).
+
+    With poolboot.handover=auto no root runs under a kernel that is not its own while another entry can be started
+    with its own; after that each root is tried once.
+    """
+    resort = [name for name in WAYS if name in LAST_RESORTS]
+    if asked != "auto" or not resort:
+        yield from ((entry, None) for entry in order)
+        return
+    yield from ((entry, [name for name in WAYS if name not in resort]) for entry in order)
+    seen = set()
+    for entry in order:
+        if entry.place.where not in seen:
+            seen.add(entry.place.where)
+            yield entry, resort
+
+
+def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None], only: Sequence[str] | None = None) -> Way:
     """The first way of poolboot.handover= that makes ``entry`` ready; each that does not is told why it was refused.
 
-    Raises what the first of them said when none does.
+    ``only`` these ways are tried if it is given.  Raises what the first of them said when none does.
     """
     first: FsError | None = None
-    names = ways(config.handover)
+    names = [name for name in ways(config.handover) if only is None or name in only]
     for name in names:
         try:
             WAYS[name].stage(entry, config, say)

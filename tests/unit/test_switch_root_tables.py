@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from memoryfs import MemoryFilesystem
 from fsdrivers.filesystem import Node, Stat
 from init import config, entries, handover
 from init.config import BootConfig
+from init.entries import BootEntry
 from init.handover import Refused, fstab, program, switch_root
 
 KERNEL = frozenset(("tmpfs", "proc", "sysfs", "overlay", "fuse", "nfs4"))
@@ -279,3 +281,35 @@ def test_a_desk_says_whether_the_init_can_be_started() -> None:
     assert switch_root.preflight(entry, "x86_64") == "/sbin/init"
     with pytest.raises(Refused, match="/sbin/init is no program for arm64"):
         switch_root.preflight(entry, "aarch64")
+
+
+def test_no_root_runs_under_another_kernel_while_an_entry_can_be_started() -> None:
+    first, second = (entries.find(place(system("6.1", "6.2"), name), config.read(""), print) for name in ("@", "@old"))
+    order = [*first, *second]
+    rounds = [(entry.id, ways) for entry, ways in handover.rounds("auto", order)]
+    assert rounds[:4] == [(entry.id, ["kexec", "firmware"]) for entry in order]
+    assert rounds[4:] == [(first[0].id, ["switch_root"]), (second[0].id, ["switch_root"])]
+    assert list(handover.rounds("switch_root", order)) == [(entry, None) for entry in order]
+
+
+def test_only_the_ways_of_the_round_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Never:
+        tried = 0
+
+        def stage(self, entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> None:
+            self.tried += 1
+            raise Refused("not by me")
+
+        def go(self) -> None:
+            raise AssertionError
+
+    ways = {"kexec": Never(), "firmware": Never(), "switch_root": Never()}
+    monkeypatch.setattr(handover, "WAYS", ways)
+    (entry,) = entries.find(place(system("6.1")), config.read(""), print)
+    for _, only in handover.rounds("auto", [entry]):
+        with pytest.raises(Refused, match="not by me"):
+            handover.stage(entry, BootConfig(), print, only)
+    assert [way.tried for way in ways.values()] == [1, 1, 1]
+    with pytest.raises(Refused, match="not by me"):
+        handover.stage(entry, BootConfig(), print)  # somebody picked it: all ways
+    assert [way.tried for way in ways.values()] == [2, 2, 2]

@@ -36,6 +36,12 @@ class BootRoot(NamedTuple):
     root: Root
     filesystem: Filesystem
     environment: Environment | None = None  # what a file system of ZFS says of itself as one to boot
+    boot: Filesystem | None = None  # this tree with its /boot in it, when that is a file system of its own
+
+    @property
+    def files(self) -> Filesystem:
+        """The tree as the running system sees it: what is read for booting is in it."""
+        return self.boot or self.filesystem
 
     def has(self, path: str) -> bool:
         """Whether ``path`` is there; damage on the way counts as no."""

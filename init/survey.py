@@ -10,7 +10,7 @@ from fsdrivers.errors import FsError
 from fsdrivers.pool import Pool
 from init import entries, roots, snapshots
 from init.config import BootConfig
-from init.entries import policy
+from init.entries import mounts, policy
 from init.entries.entry import BootEntry
 from init.roots import BootRoot
 from init.snapshots import Snapshot
@@ -50,7 +50,7 @@ class Survey:
             for pool in self.matching:
                 found += self._entries_of(pool)
             if not self.config.kernel:
-                found += entries.on_partitions(self._devices, self.roots, self.config, self.note)
+                found += entries.on_partitions(self._devices, self.roots, self.config, self.note, found)
             self._entries = policy.arrange(found)
             self.look_for(self.config.entry)
         return self._entries
@@ -89,6 +89,7 @@ class Survey:
     def _entries_of(self, pool: Pool) -> list[BootEntry]:
         found: list[BootEntry] = []
         for place in roots.candidates(pool, self.config, self.note):
+            place = mounts.mount(place, self.pools, self._devices, self.note)
             self.roots.append(place)
             try:
                 found += entries.find(place, self.config, self.note)
@@ -114,5 +115,7 @@ def missing_text(pool: Pool) -> str:
 def health(places: Iterable[BootRoot], say: Callable[[str], None]) -> None:
     """Tell ``say`` what had to be healed while reading from ``places``."""
     for place in places:
-        for line in place.filesystem.health.report():
+        also = place.boot.found.filesystem if isinstance(place.boot, mounts.Mounted) else place.filesystem
+        lines = [line for one in (place.filesystem, also) for line in one.health.report()]
+        for line in dict.fromkeys(lines):
             say(line)

@@ -26,7 +26,7 @@ def find(place: BootRoot, config: BootConfig, note: Callable[[str], None]) -> li
     if config.kernel:
         pair = kernels.Pair("", _absolute(config.kernel), tuple(map(_absolute, config.initrd)))
         try:
-            place.filesystem.open(pair.kernel)
+            place.files.open(pair.kernel)
             return [kernels.make(place, config, pair, f"poolboot.kernel= on {place.where}", note)]
         except FsError as error:
             note(f"{place.where}: poolboot.kernel=: {error}")
@@ -37,7 +37,11 @@ def find(place: BootRoot, config: BootConfig, note: Callable[[str], None]) -> li
     for source in SOURCES if not (environment and environment.commandline) else (kernels.find,):
         try:
             # A kernel that the boot loader's configuration names is not offered once more by its file name.
-            known = {entry.kernel for entry in entries if entry.initrds and entry.files is None and not entry.rescue}
+            known = {
+                entry.kernel
+                for entry in entries
+                if entry.initrds and entry.files in (None, place.boot) and not entry.rescue
+            }
             for entry in source(place, config, note):
                 if source is stated.find or entry.kernel not in known:
                     entries.append(entry)

@@ -10,6 +10,7 @@ from fsdrivers.filesystem import DIRECTORY, FILE, Filesystem
 from init.entries import bls, grubenv, grubtest
 from init.entries.grubscript import LITERAL, VARIABLE, Command, Function, If, Loop, ScriptError, Statement, Word, parse
 from init.entries.item import MAX_OPTIONS, Item, locate, own_prefix, read_text
+from init.entries.mounts import BOOT, Mounted
 
 MAX_STEPS = 100_000  # statements of the top level, sourced files included
 MAX_MENU_STEPS = 5_000  # statements of one entry or submenu
@@ -20,6 +21,7 @@ MAX_SOURCED = 8 << 20  # characters of all files together
 
 # The device of the tree that the grub.cfg lies in, in the variable root and in "(...)".
 OWN = "own"
+OWN_BOOT = "own /boot"  # likewise, when that is another one
 
 # What grub-core/normal/main.c and kern/main.c, GRUB 2.12, set before any script runs.
 _FEATURES = (
@@ -325,6 +327,10 @@ class Machine:
             device = self.variables.get("root", "")
         if device == OWN:
             return "", path
+        if device == OWN_BOOT and isinstance(self.filesystem, Mounted):
+            prefix = own_prefix(self.filesystem.found.filesystem)
+            inside = path.removeprefix(prefix) if prefix and path.startswith(prefix + "/") else path
+            return "", f"{BOOT}/{inside.lstrip('/')}"
         if device.startswith(("UUID=", "LABEL=")):
             return device, path
         raise CannotKnow(f"which device {device or '()'} is, only GRUB knows")
@@ -438,14 +444,25 @@ class Machine:
         return True
 
     def _by_uuid(self, uuid: str) -> str:
-        own = self.filesystem.uuid
-        spellings = {own.lower(), own.lower().replace("-", "")}
-        if own.isdecimal():
-            spellings.add(f"{int(own):016x}")  # a pool's guid, as grub-probe writes it
-        return OWN if uuid.lower() in spellings or uuid.lower().replace("-", "") in spellings else f"UUID={uuid}"
+        for device, tree in self._trees():
+            own = tree.uuid
+            spellings = {own.lower(), own.lower().replace("-", "")}
+            if own.isdecimal():
+                spellings.add(f"{int(own):016x}")  # a pool's guid, as grub-probe writes it
+            if uuid.lower() in spellings or uuid.lower().replace("-", "") in spellings:
+                return device
+        return f"UUID={uuid}"
 
     def _by_label(self, label: str) -> str:
-        return OWN if label == self.filesystem.label else f"LABEL={label}"
+        for device, tree in self._trees():
+            if label == tree.label:
+                return device
+        return f"LABEL={label}"
+
+    def _trees(self) -> list[tuple[str, Filesystem]]:
+        """What there is in our tree by the names that it gets as a device: what lies at /boot may be another one."""
+        boot = self.filesystem.found.filesystem if isinstance(self.filesystem, Mounted) else None
+        return [(OWN, self.filesystem), *([(OWN_BOOT, boot)] if boot else [])]
 
     def _by_file(self, path: str) -> str:
         if locate(self.filesystem, path) is None:

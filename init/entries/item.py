@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import FILE, Filesystem
+from init.entries.mounts import BOOT, Mounted
 
 MAX_ITEMS = 512  # entries of one source
 MAX_CONFIG = 4 << 20  # bytes of one configuration file
@@ -74,13 +75,15 @@ def own_prefix(filesystem: Filesystem) -> str:
 def locate(filesystem: Filesystem, path: str) -> str | None:
     """Where the file that a boot loader calls ``path`` lies in this tree, or None.
 
-    ``path`` may be the tree's own, may count from the pool's top, or from a /boot that was a file system of its own.
+    ``path`` may be the tree's own, may count from the pool's top, or from a /boot that is a file system of its own.
     """
     path = "/" + path.lstrip("/")
-    prefix = own_prefix(filesystem)
     options = [path]
-    if prefix and path.startswith(prefix + "/"):
-        options.insert(0, path.removeprefix(prefix))
+    trees = [("", filesystem), *([(BOOT, filesystem.found.filesystem)] if isinstance(filesystem, Mounted) else [])]
+    for where, tree in trees:
+        prefix = own_prefix(tree)
+        if prefix and path.startswith(prefix + "/"):
+            options.insert(0, where + path.removeprefix(prefix))
     if not path.startswith("/boot/"):
-        options.append("/boot" + path)
+        options.append(BOOT + path)
     return next((option for option in options if is_file(filesystem, option)), None)

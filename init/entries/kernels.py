@@ -48,13 +48,13 @@ def find(place: BootRoot, config: BootConfig, note: Callable[[str], None]) -> It
     """An entry for each kernel in /boot of ``place``, or in its top directory when /boot has none."""
     for directory in (BOOT, "/"):
         try:
-            names = [entry.name for entry in place.filesystem.listdir(directory)[:MAX_NAMES]]
+            names = [entry.name for entry in place.files.listdir(directory)[:MAX_NAMES]]
         except (NotFound, NotADirectory):
             continue
         except FsError as error:
             note(f"{place.where}: {directory}: {error}")
             continue
-        pairs = list(_real(place.filesystem, pair(names, directory), note))
+        pairs = list(_real(place.files, pair(names, directory), note))
         for found in pairs:
             yield make(place, config, found, f"{directory} of {place.where}", note)
         if pairs:
@@ -65,9 +65,9 @@ def make(place: BootRoot, config: BootConfig, found: Pair, source: str, note: Ca
     """The entry for one kernel; notes about its command line go to ``note``, about itself into the entry."""
     version = found.version
     if not version[:1].isdigit():
-        version = _header_version(place.filesystem, found.kernel) or version
+        version = _header_version(place.files, found.kernel) or version
     name = found.kernel.rpartition("/")[2]
-    text, notes = cmdline.compute(place, config, _initrd(place.filesystem, found.initrds))
+    text, notes = cmdline.compute(place, config, _initrd(place.files, found.initrds))
     for line in notes:
         note(f"{place.where}: {line}")
     remarks = []
@@ -84,6 +84,7 @@ def make(place: BootRoot, config: BootConfig, found: Pair, source: str, note: Ca
         cmdline=text,
         version=version,
         notes=tuple(remarks),
+        files=place.boot,
     )
 
 

@@ -15,6 +15,7 @@ from init.config import BootConfig
 from init.entries import bls, cmdline, kernels, uki
 from init.entries.entry import BootEntry, Counter
 from init.entries.item import Item, Listing, is_file
+from init.entries.mounts import BOOT, Mounted
 from init.roots import TOP_LEVEL, BootRoot
 
 Note = Callable[[str], None]
@@ -56,19 +57,31 @@ PARSERS: tuple[Callable[[Filesystem, str], Listing], ...] = (_grub, bls.entries,
 def find(place: BootRoot, config: BootConfig, note: Note) -> Iterator[BootEntry]:
     """The entries that are stated in ``place``'s own tree."""
     trees = _Trees(place)
-    for item, default in _items(place.filesystem, place.where, note):
+    boot = place.boot.found if isinstance(place.boot, Mounted) else None
+    partition = boot.partition if boot else None
+    for item, default in _items(place.files, place.where, note):
+        if partition and not _own(item.options, place):
+            continue  # a partition may serve several systems: on_partitions() knows whose it is
         found = trees.open(item)
         if found is None:
             note(f"{place.where}: entry {item.title!r} is passed over: its kernel {item.kernel} is on {item.device}")
             continue
         files, item = found
-        yield _entry(item, place, files, place.where, config, default)
+        yield _entry(item, place, files, place.where, config, default, partition)
 
 
 def on_partitions(
-    devices: Iterable[BlockDevice], places: Sequence[BootRoot], config: BootConfig, note: Note
+    devices: Iterable[BlockDevice],
+    places: Sequence[BootRoot],
+    config: BootConfig,
+    note: Note,
+    known: Sequence[BootEntry] = (),
 ) -> Iterator[BootEntry]:
-    """The entries on EFI system and extended boot partitions whose root= names one of ``places``."""
+    """The entries on EFI system and extended boot partitions whose root= names one of ``places``.
+
+    Those in ``known`` are not offered once more: a partition may be the /boot of a root.
+    """
+    seen = {(entry.place.where, entry.kernel, entry.cmdline) for entry in known}
     for partition, filesystem in boot_partitions(devices, note):
         for item, _ in _items(filesystem, partition.name, note):
             if item.device:
@@ -77,7 +90,9 @@ def on_partitions(
             if place is None:
                 note(f"{partition.name}: entry {item.title!r} is passed over: its root is none of those found here")
                 continue
-            yield _entry(item, place, filesystem, partition.name, config, False, partition)
+            entry = _entry(item, place, filesystem, partition.name, config, False, partition)
+            if (place.where, BOOT + entry.kernel, entry.cmdline) not in seen:
+                yield entry
 
 
 def boot_partitions(devices: Iterable[BlockDevice], note: Note) -> Iterator[tuple[Partition, Filesystem]]:
@@ -183,14 +198,15 @@ def _entry(
         files=None if files is place.filesystem else files,
         default=default,
         tries_left=item.tries_left,
-        counter=_counter(item, partition),
+        counter=_counter(item, partition, files is place.boot),
     )
 
 
-def _counter(item: Item, partition: Partition | None) -> Counter | None:
-    if partition is None or item.tries_left is None:
+def _counter(item: Item, partition: Partition | None, mounted: bool) -> Counter | None:
+    if partition is None or item.tries_left is None or (mounted and not item.counted.startswith(BOOT + "/")):
         return None
-    return Counter(partition, item.counted, item.tries_left, item.tries_done)
+    path = item.counted.removeprefix(BOOT) if mounted else item.counted
+    return Counter(partition, path, item.tries_left, item.tries_done)
 
 
 def _initrd(files: Filesystem, item: Item) -> File | None:
@@ -229,7 +245,7 @@ class _Trees:
     def open(self, item: Item) -> tuple[Filesystem, Item] | None:
         """The tree that holds ``item``'s kernel and initrds, and the item with paths in it; None for another pool."""
         if not item.device:
-            return self._place.filesystem, item
+            return self._place.files, item
         if item.device != "top":
             return None
         for prefix, name in self._prefixes():

@@ -1,0 +1,247 @@
+"""A /boot of its own: found through fstab, partitions and mount points of datasets, and put into its place in the root.
+
+The parsers then see the tree that the running system sees.  Sources: fstab(5); util-linux's blkid tags;
+grub-core/fs/zfs and the root-on-ZFS layouts of OpenZFS's documentation (bpool/BOOT/NAME with mountpoint=/boot).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from fsdrivers.block import BlockDevice
+from fsdrivers.errors import FsError, NotFound
+from fsdrivers.filesystem import DirEntry, Filesystem, Node, Piece, Stat
+from fsdrivers.partitions import Partition, partitions
+from fsdrivers.pool import Pool
+from init import config as _config
+from init.roots import TOP_LEVEL, BootRoot, looks_like_root
+
+FSTAB = "/etc/fstab"
+BOOT = "/boot"
+MAX_FSTAB = 1 << 18  # bytes
+MAX_LINES = 1000
+MAX_PARTITIONS = 64  # that are looked at for one line of fstab
+
+Note = Callable[[str], None]
+
+# Kinds of file systems that could be read here; the others are named when they hold /boot.
+_READ = ("btrfs", "zfs", "vfat", "msdos", "auto")
+_TAGS = {"by-uuid": "UUID", "by-label": "LABEL", "by-partuuid": "PARTUUID", "by-partlabel": "PARTLABEL"}
+
+
+class Line(NamedTuple):
+    """One line of fstab: what is mounted where."""
+
+    what: str
+    where: str
+    kind: str
+    options: str
+
+
+class Found(NamedTuple):
+    """What lies at /boot, opened; ``partition`` when it is a FAT one."""
+
+    filesystem: Filesystem
+    name: str
+    partition: Partition | None = None
+
+
+class Mounted(Filesystem):
+    """A tree with another one on its /boot.  Nodes are (which of the two, its node)."""
+
+    def __init__(self, below: Filesystem, found: Found) -> None:
+        self.below, self.found = below, found
+        self.kind, self.label, self.uuid, self.root_name = below.kind, below.label, below.uuid, below.root_name
+        self.health = below.health
+        self._trees = (below, found.filesystem)
+        self._top = below.root()
+
+    def _of(self, node: Node) -> tuple[Filesystem, Node, int]:
+        assert isinstance(node, tuple)
+        return self._trees[node[0]], node[1], node[0]
+
+    def root(self) -> Node:
+        return (0, self._top)
+
+    def stat(self, node: Node) -> Stat:
+        tree, inner, number = self._of(node)
+        status = tree.stat(inner)
+        # Two file systems may have the same inode numbers.
+        return status._replace(inode=status.inode | number << 63)
+
+    def lookup(self, directory: Node, name: str) -> Node | None:
+        tree, inner, number = self._of(directory)
+        if not number and inner == self._top and name == BOOT[1:]:
+            return (1, self.found.filesystem.root())
+        found = tree.lookup(inner, name)
+        return None if found is None else (number, found)
+
+    def entries(self, directory: Node) -> Iterator[DirEntry]:
+        tree, inner, number = self._of(directory)
+        for entry in tree.entries(inner):
+            yield entry._replace(node=(number, entry.node))
+
+    def link_target(self, node: Node) -> str:
+        tree, inner, _ = self._of(node)
+        return tree.link_target(inner)
+
+    def pieces(self, node: Node, offset: int, length: int) -> Iterator[Piece]:
+        tree, inner, _ = self._of(node)
+        return tree.pieces(inner, offset, length)
+
+    def xattrs(self, node: Node) -> dict[str, bytes]:
+        tree, inner, _ = self._of(node)
+        return tree.xattrs(inner)
+
+
+def parse(text: str) -> list[Line]:
+    """The lines of an fstab; octal escapes stand for blanks."""
+    lines = []
+    for line in text.split("\n")[:MAX_LINES]:
+        words = line.split()
+        if len(words) >= 3 and not words[0].startswith("#"):
+            what, where, kind, options = (word.replace("\\040", " ") for word in (*words[:3], (*words, "", "")[3]))
+            lines.append(Line(what.replace('"', ""), where.rstrip("/") or "/", kind, options))
+    return lines
+
+
+def mount(place: BootRoot, pools: Sequence[Pool], devices: Iterable[BlockDevice], note: Note) -> BootRoot:
+    """``place`` with its /boot in it, when that is a file system of its own that is here and can be read."""
+    if not looks_like_root(place.filesystem):
+        return place
+    try:
+        found = _find(place, pools, devices, note)
+    except FsError as error:
+        note(f"{place.where}: its /boot: {error}")
+        return place
+    if found is None:
+        return place
+    note(f"{place.where}: its /boot is {found.name}")
+    return place._replace(boot=Mounted(place.filesystem, found))
+
+
+def _find(place: BootRoot, pools: Sequence[Pool], devices: Iterable[BlockDevice], note: Note) -> Found | None:
+    try:
+        text = place.filesystem.read_file(FSTAB, MAX_FSTAB).decode("utf-8", "surrogateescape")
+    except NotFound:
+        text = ""
+    line = next((line for line in parse(text) if line.where == BOOT), None)
+    if line is None:
+        return _dataset_on_boot(place, pools)
+    if "bind" in line.options.split(","):
+        return None
+    if line.kind not in _READ:
+        note(
+            f"{place.where}: {FSTAB} has /boot on {line.what}, which is {line.kind}: that cannot be read here; "
+            "move /boot into the root, or onto an EFI system partition"
+        )
+        return None
+    found = _dataset(line.what, pools) if line.kind == "zfs" else _tagged(line, place, pools, devices)
+    if found is None:
+        note(f"{place.where}: {FSTAB} has /boot on {line.what}, which is not here")
+    return found
+
+
+def _dataset(name: str, pools: Sequence[Pool]) -> Found | None:
+    for pool in pools:
+        if pool.kind == "zfs" and pool.name == name.partition("/")[0]:
+            return Found(pool.open(name), f"{pool.name}:{name}")
+    return None
+
+
+def _dataset_on_boot(place: BootRoot, pools: Sequence[Pool]) -> Found | None:
+    """The dataset of some pool that says that it mounts at /boot: the one that is called as the root is, if several."""
+    if place.pool.kind != "zfs" or _filled(place.filesystem):
+        return None
+    root, _, snapshot = place.root.name.partition("@")
+    found = []
+    for pool in pools:
+        listing: Callable[[], list[tuple[str, str]]] | None = getattr(pool, "mounted", None)
+        found += [(name, pool) for name, where in listing() if where == BOOT] if listing is not None else []
+    found = [(name, pool) for name, pool in found if name.startswith(f"{root}/")] or [
+        (name, pool) for name, pool in found if name.rpartition("/")[2] == root.rpartition("/")[2]
+    ] or (found if len(found) == 1 else [])  # fmt: skip
+    for name, pool in found[:1]:
+        for exact in (f"{name}@{snapshot}", name) if snapshot else (name,):
+            try:
+                return Found(pool.open(exact), f"{pool.name}:{exact}")
+            except NotFound:
+                continue
+    return None
+
+
+def _filled(filesystem: Filesystem) -> bool:
+    """Whether the tree's own /boot has anything in it."""
+    try:
+        return bool(filesystem.listdir(BOOT))
+    except FsError:
+        return False
+
+
+def _tagged(line: Line, place: BootRoot, pools: Sequence[Pool], devices: Iterable[BlockDevice]) -> Found | None:
+    tag, value = _tag(line.what)
+    if line.kind in ("btrfs", "auto"):
+        for pool in pools:
+            if pool.kind == "btrfs" and _is_pool(pool, tag, value):
+                return _subvolume(pool, line.options, place)
+    if line.kind == "btrfs":
+        return None
+    from fsdrivers import fat
+
+    for partition in _partitions(devices):
+        if tag not in ("UUID", "LABEL"):
+            known = {"PARTUUID": partition.uuid.lower(), "PARTLABEL": partition.label, "": partition.name}[tag]
+            if known != (value.lower() if tag == "PARTUUID" else value):
+                continue
+        try:
+            filesystem = fat.open(partition)
+        except FsError:
+            continue
+        same = {"UUID": filesystem.uuid.lower() == value.lower(), "LABEL": filesystem.label.strip() == value.strip()}
+        if same.get(tag, True):
+            return Found(filesystem, partition.name, partition)
+    return None
+
+
+def _tag(what: str) -> tuple[str, str]:
+    """("UUID", value) and the like, ("", path) for the name of a device."""
+    for directory, tag in _TAGS.items():
+        if what.startswith(f"/dev/disk/{directory}/"):
+            return tag, what.rpartition("/")[2].replace("\\x20", " ")
+    key, equals, value = what.partition("=")
+    return (key.upper(), value) if equals and key.upper() in _TAGS.values() else ("", what)
+
+
+def _is_pool(pool: Pool, tag: str, value: str) -> bool:
+    if tag == "UUID":
+        return pool.uuid.lower() == value.lower()
+    if tag == "LABEL":
+        return pool.name == value
+    return not tag and any(slot.device == value for slot in pool.slots)
+
+
+def _subvolume(pool: Pool, options: str, place: BootRoot) -> Found | None:
+    subvol, number = _config.flag(options, "subvol"), _config.flag(options, "subvolid")
+    for root in pool.roots():
+        path = "" if root.id == TOP_LEVEL else root.name.strip("/")
+        named = path == subvol.strip("/") if subvol is not None else str(root.id) == number
+        if named or (subvol is None and number is None and root.default):
+            if pool is place.pool and root.id == place.root.id:
+                return None
+            return Found(pool.open(root.name), f"{pool.name or pool.uuid}:{root.name}")
+    raise NotFound(f"subvolume {subvol or number} of {pool.name or pool.uuid}")
+
+
+def _partitions(devices: Iterable[BlockDevice]) -> Iterator[Partition]:
+    count = 0
+    for device in devices:
+        try:
+            found = partitions(device)
+        except FsError:  # told by who looks for entries on partitions
+            continue
+        for partition in found:
+            count += 1
+            if count > MAX_PARTITIONS:
+                return
+            yield partition

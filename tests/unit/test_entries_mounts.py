@@ -1,0 +1,250 @@
+"""A /boot of its own: another subvolume, dataset or FAT partition, found through fstab and mount points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from entrytrees import DATA
+from hypothesis import given
+from hypothesis import strategies as st
+from init_doubles import UUID, MemoryPool, bzimage, initrd, system
+from test_entries_stated import Pool, esp
+
+from fsdrivers import pools
+from fsdrivers.block import BlockDevice
+from fsdrivers.filesystem import Filesystem
+from init import config, entries
+from init.entries import BootEntry, mounts
+from init.entries.mounts import Found, Line, Mounted
+from init.roots import BootRoot
+from init.survey import Survey
+
+KERNEL = {"vmlinuz-6.12.1": bzimage("6.12.1"), "initrd.img-6.12.1": initrd("6.12.1")}
+STATED = f"""
+set root='hd0,gpt2'
+search --no-floppy --fs-uuid --set=root {UUID}
+menuentry 'Stated' {{
+ linux PREFIX/vmlinuz-6.12.1 root=UUID={UUID} rootflags=subvol=@ ro stated
+ initrd PREFIX/initrd.img-6.12.1
+}}
+"""
+
+
+def stated(prefix: str) -> str:
+    return STATED.replace("PREFIX", prefix)
+
+
+def root(fstab: str) -> dict[str, object]:
+    tree = system(fstab=fstab.encode())
+    tree["lib"]["modules"]["6.12.1"] = {}  # type: ignore[index]
+    tree["boot"] = {}
+    return tree
+
+
+def survey(
+    monkeypatch: pytest.MonkeyPatch, *there: MemoryPool, devices: tuple[BlockDevice, ...] = (), knobs: str = ""
+) -> tuple[list[BootEntry], list[str]]:
+    monkeypatch.setattr(pools, "assemble", lambda devices, complain: list(there))
+    found = Survey(devices, config.read(knobs))
+    return found.entries(), found.notes
+
+
+def test_fstab_lines() -> None:
+    text = (
+        '# x\nUUID="1-2" /my\\040boot/ vfat umask=0077 0 2\n\nLABEL=a\\040b none swap\nbroken line\n/dev/sda1 / auto\n'
+    )
+    assert mounts.parse(text) == [
+        Line("UUID=1-2", "/my boot", "vfat", "umask=0077"), Line("LABEL=a b", "none", "swap", ""),
+        Line("/dev/sda1", "/", "auto", ""),
+    ]  # fmt: skip
+
+
+@given(
+    st.text(max_size=300)
+    | st.lists(st.sampled_from(["UUID=", "/boot", " ", "\t", "vfat", "\n", "\\040", "#"])).map("".join)
+)
+def test_no_fstab_stops_us(text: str) -> None:
+    pool = MemoryPool({"@": root(text)})
+    place = BootRoot(pool, pool.roots()[0], pool.open("@"))
+    assert mounts.mount(place, [pool], [], lambda note: None).filesystem is place.filesystem
+
+
+# --- another subvolume ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["subvol=@boot", "noatime,subvol=/@boot", "subvolid=258"])
+def test_kernels_in_another_subvolume(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    pool = Pool({"/": {}, "@": root(f"UUID={UUID} /boot btrfs {option} 0 0"), "@boot": dict(KERNEL)})
+    (entry,), notes = survey(monkeypatch, pool)
+    assert (entry.id, entry.kernel, entry.initrds) == (
+        "tank:@/6.12.1", "/boot/vmlinuz-6.12.1", ("/boot/initrd.img-6.12.1",),
+    )  # fmt: skip
+    assert entry.open(entry.initrds[0]).read() == initrd("6.12.1")
+    assert entry.cmdline == f"root=UUID={UUID} rootflags=subvol=@ ro"
+    assert entry.notes == ()  # the modules are in the root
+    assert "tank:@: its /boot is tank:@boot" in notes
+
+
+@pytest.mark.parametrize("prefix", ["/@boot", "", "/boot"])
+def test_grub_in_another_subvolume(monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
+    boot: dict[str, object] = {**KERNEL, "grub": {"grub.cfg": stated(prefix).encode()}}
+    pool = Pool({"/": {}, "@": root(f"UUID={UUID} /boot btrfs subvol=@boot 0 0"), "@boot": boot})
+    (entry,), _ = survey(monkeypatch, pool)
+    assert (entry.title, entry.kernel) == ("Stated", "/boot/vmlinuz-6.12.1")
+    assert entry.cmdline.endswith("ro stated")
+
+
+def test_a_boot_pool_of_btrfs_is_searched_for_by_its_own_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = stated("").replace(f"--set=root {UUID}", "--set=root 99-99")
+    boot = Pool({"/": {**KERNEL, "grub": {"grub.cfg": text.encode()}}}, "boot", "99-99")
+    pool = Pool({"/": {}, "@": root("LABEL=boot /boot btrfs defaults 0 0")})
+    found, _ = survey(monkeypatch, pool, boot)
+    assert ("Stated", "/boot/vmlinuz-6.12.1") in [(one.title, one.kernel) for one in found]
+
+
+def test_a_subvolume_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool({"/": {}, "@": root(f"UUID={UUID} /boot btrfs subvol=@gone")})
+    assert survey(monkeypatch, pool) == (
+        [], ["tank:@: its /boot: subvolume @gone of tank: no such file or directory"],
+    )  # fmt: skip
+
+
+# --- datasets ---------------------------------------------------------------------------------
+
+
+class ZfsPool(MemoryPool):
+    """Datasets in memory, some of which mount at /boot."""
+
+    def __init__(self, trees: dict[str, Any], name: str, *on_boot: str, **more: Any) -> None:
+        super().__init__(trees, name, f"7{len(name)}", kind="zfs", **more)
+        self.on_boot = list(on_boot)
+
+    def mounted(self) -> list[tuple[str, str]]:
+        return [(self.name, f"/{self.name}"), *((name, "/boot") for name in self.on_boot)]
+
+    def open(self, root: str | None = None) -> Filesystem:
+        filesystem = super().open(root)
+        filesystem.kind = "zfs"
+        return filesystem
+
+
+CFG = (
+    "search --fs-uuid --set=root 000000000000004b\n"
+    "menuentry 'bpool' {{\nlinux /BOOT/{0}@/vmlinuz-6.12.1 root=ZFS=rpool/ROOT/{0} ro\n"
+    "initrd /BOOT/{0}@/initrd.img-6.12.1\n}}\n"
+)
+
+
+def bpool(*names: str) -> ZfsPool:
+    trees: dict[str, Any] = {"bpool": {}}
+    for name in names:
+        trees[f"bpool/BOOT/{name}"] = {**KERNEL, "grub": {"grub.cfg": CFG.format(name).encode()}}
+    return ZfsPool(trees, "bpool", *list(trees)[1:])
+
+
+@pytest.mark.parametrize("fstab", ["", "bpool/BOOT/one /boot zfs nodev,relatime 0 0"])
+def test_a_dataset_of_the_boot_pool(monkeypatch: pytest.MonkeyPatch, fstab: str) -> None:
+    rpool = ZfsPool({"rpool/ROOT/one": root(fstab)}, "rpool")
+    found, notes = survey(monkeypatch, rpool, bpool("other", "one"))
+    assert "rpool:rpool/ROOT/one: its /boot is bpool:bpool/BOOT/one" in notes
+    assert found[0].title == "bpool"
+    assert found[0].open(found[0].initrds[0]).read() == initrd("6.12.1")
+    assert found[0].cmdline.split()[0] == "root=ZFS=rpool/ROOT/one"
+
+
+def test_which_dataset_it_is_must_be_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    rpool = ZfsPool({"rpool/ROOT/x": root("")}, "rpool")
+    assert survey(monkeypatch, rpool, bpool("one", "two"))[0] == []
+    assert survey(monkeypatch, rpool, bpool("one"))[0] != []
+    filled = root("")
+    filled["boot"] = dict(KERNEL)
+    found, notes = survey(monkeypatch, ZfsPool({"rpool/ROOT/x": filled}, "rpool"), bpool("one"))
+    assert (len(found), notes) == (1, [])
+
+
+def test_a_snapshot_goes_with_the_snapshot_of_its_boot() -> None:
+    rpool = ZfsPool({"rpool/ROOT/one@s": root("")}, "rpool", readonly=("rpool/ROOT/one@s",))
+    boot = bpool("one")
+    boot.trees["bpool/BOOT/one@s"] = {"vmlinuz-old": b"old"}
+    place = BootRoot(rpool, rpool.roots()[0], rpool.open("rpool/ROOT/one@s"))
+    notes: list[str] = []
+    assert mounts.mount(place, [rpool, boot], [], notes.append).files.exists("/boot/vmlinuz-old")
+    assert notes == ["rpool:rpool/ROOT/one@s: its /boot is bpool:bpool/BOOT/one@s"]
+
+
+# --- partitions -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kernels(tmp_path: Path) -> Path:
+    files = tmp_path / "files"
+    files.mkdir()
+    for name, data in KERNEL.items():
+        (files / name).write_bytes(data)
+    return files
+
+
+@pytest.mark.parametrize(
+    "what", ["UUID={serial}", "/dev/disk/by-uuid/{serial}", "PARTUUID={partuuid}", "LABEL=NO NAME", "{name}"]
+)
+def test_kernels_on_a_fat_partition(monkeypatch: pytest.MonkeyPatch, kernels: Path, tmp_path: Path, what: str) -> None:
+    from fsdrivers import fat
+    from fsdrivers.partitions import partitions
+
+    device = esp(tmp_path / "disk.img", kernels)
+    (part,) = partitions(device)
+    filesystem = fat.open(part)
+    if what.startswith("LABEL"):
+        what = f"LABEL={filesystem.label.strip()}".replace(" ", "\\040")
+    line = what.format(serial=filesystem.uuid, partuuid=part.uuid.upper(), name=part.name)
+    pool = Pool({"/": {}, "@": root(f"{line} /boot vfat umask=0077 0 2")})
+    (entry,), notes = survey(monkeypatch, pool, devices=(device,))
+    assert entry.id == "tank:@/6.12.1"
+    assert entry.open(entry.initrds[0]).read() == initrd("6.12.1")
+    assert notes == [f"tank:@: its /boot is {part.name}"]
+
+
+def test_counted_entries_on_a_partition_that_is_the_boot_of_a_root(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each once, and with the file that counts, as it is called on the partition."""
+    device = esp(tmp_path / "disk.img", DATA / "systemd-257-type1" / "tree")
+    uuid = "5f0e1b7c-8f5a-4d0b-9a53-0c6f1de2a001"
+    pool = Pool({"@": root("PARTUUID=00000000-0000-0000-0000-000000000007 /boot vfat")}, uuid=uuid)
+    found, _ = survey(monkeypatch, pool, devices=(device,))
+    assert sorted(one.version for one in found) == ["6.12.38+deb13-amd64", "6.12.41+deb13-amd64", "6.9.12-amd64"]
+    (counted,) = [one.counter for one in found if one.counter]
+    assert counted.path == "/loader/entries/2f1c0d0e4b9c4a0c8a7d5e6f7a8b9c0d-6.12.41+deb13-amd64+3.conf"
+    assert counted.counted_down().endswith("-6.12.41+deb13-amd64+2-1.conf")
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_what_cannot_be_read_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    pool = Pool({"/": {}, "@": root(f"UUID=1-2-3 /boot {kind} defaults 0 2")})
+    assert survey(monkeypatch, pool) == (
+        [],
+        [f"tank:@: /etc/fstab has /boot on UUID=1-2-3, which is {kind}: that cannot be read here; "
+         "move /boot into the root, or onto an EFI system partition"],
+    )  # fmt: skip
+
+
+def test_a_partition_that_is_not_here_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = root("PARTLABEL=boot /boot vfat")
+    tree["boot"] = dict(KERNEL)  # what lies below the mount point serves then
+    found, notes = survey(monkeypatch, Pool({"/": {}, "@": tree}))
+    assert len(found) == 1
+    assert notes == ["tank:@: /etc/fstab has /boot on PARTLABEL=boot, which is not here"]
+
+
+def test_a_tree_with_another_one_in_it() -> None:
+    pool = MemoryPool({"@": {"boot": {"below": b"1"}, "link": "/boot/in", "up": "boot/../link"}, "b": {"in": b"22"}})
+    tree = Mounted(pool.open("@"), Found(pool.open("b"), "b"))
+    assert tree.read_file("/link", 9) == tree.read_file("/up", 9) == b"22"
+    assert [entry.name for entry in tree.listdir("/boot")] == ["in"]
+    assert [entry.name for entry in tree.listdir("/")] == ["boot", "link", "up"]
+    assert not tree.exists("/boot/below")
+    assert tree.stat(tree.resolve("/")).inode != tree.stat(tree.resolve("/boot")).inode
+    assert tree.xattrs(tree.root()) == {}
+    assert entries.find(BootRoot(pool, pool.roots()[0], tree.below, boot=tree), config.read(""), print) == []

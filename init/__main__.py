@@ -112,8 +112,8 @@ def boot(machine: Machine) -> None:
         console.say(f"would boot {choice.order[0].describe()}")
         raise NothingBoots("poolboot.handover=none: found what to boot, and stays here")
     order = choice.order
-    if entries and (seconds := menu_seconds(machine, entries, choice.order[0])) is not None:
-        picked = ask(machine, entries, entries.index(choice.order[0]), seconds)
+    if order and (seconds := menu_seconds(machine, entries, order[0])) is not None:
+        picked = ask(machine, entries, entries.index(order[0]) if order[0] in entries else 0, seconds)
         if picked is None:
             return
         order = (picked, *(entry for entry in order if entry != picked))

@@ -18,7 +18,7 @@ from fsdrivers.block import BlockDevice
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import File
 from fsdrivers.partitions import Partition
-from init import syscalls
+from init import signals, syscalls
 from init.devices import human
 from init.handover.refused import Refused
 
@@ -111,7 +111,7 @@ def mounted(
     mount: Mount = syscalls.mount,
     umount: Callable[[str], None] = syscalls.umount,
 ) -> Iterator[str]:
-    """Mount the ESP for writing.  Raises Refused."""
+    """Mount the ESP for writing; Ctrl-Alt-Del waits until it is unmounted.  Raises Refused."""
     os.makedirs(where, exist_ok=True)
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
     try:
@@ -124,11 +124,12 @@ def mounted(
             errno.EINVAL: "; it holds no FAT file system, or this kernel lacks its character set (nls_cp437)",
         }.get(error.errno or 0, "")
         raise Refused(f"mount of {partition.name}: {explain(error)}{advice}") from error
-    try:
-        yield where
-    finally:
-        os.sync()
-        umount(where)
+    with signals.uninterrupted("writing to the EFI system partition"):
+        try:
+            yield where
+        finally:
+            os.sync()
+            umount(where)
 
 
 def content(role: str, suffix: str, files: Sequence[File]) -> Content:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import File
-from init import pe, signals
+from init import pe
 from init.config import BootConfig
 from init.entries.entry import BootEntry
 from init.handover import power
@@ -61,7 +61,7 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
         if initrds:
             contents.append(esp.content("initrd", ".img", initrds))
         options = load_options([one.name for one in contents], entry.cmdline)
-        with signals.uninterrupted("writing to the EFI system partition"), esp.mounted(partition) as root:
+        with esp.mounted(partition) as root:
             directory = f"{root}/{esp.DIRECTORY}"
             attempt = Attempt(_identity(contents), entry.place.root.generation, 1)
             attempt = next_attempt(read_attempt(directory), attempt)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -157,11 +159,13 @@ def test_a_crash_of_our_own_is_reported_and_leads_to_the_prompt(
     machine: Machines, menu_disk: Path, tmp_path: Path
 ) -> None:
     """A damaged initramfs (a directory in the place of a file) crashes the start; "retry" finds the disk nevertheless,
-    and a root without init is refused."""
+    and a root without init is refused.  Ctrl-Alt-Del restarts."""
     damage = cpio.Archive()
     damage.directory("lib/modules/poolboot.modules")
-    guest = with_overlay(machine([Disk(menu_disk, "nvme")], "rootflags=subvol=noinit"), tmp_path, damage)
-    with guest:
+    monitor = tmp_path / "monitor"
+    options = ["-qmp", f"unix:{monitor},server=on,wait=off"]
+    made = machine([Disk(menu_disk, "nvme")], "rootflags=subvol=noinit", options=options)
+    with with_overlay(made, tmp_path, damage) as guest:
         guest.expect("poolboot: error: internal error while starting", 90)
         guest.expect(r"poolboot: error:   IsADirectoryError: .*poolboot.modules.* \(.*\.py:\d+\)")
         guest.expect(r"poolboot: error:   poolboot \d.*, Python 3\..*, Linux \d")
@@ -175,8 +179,22 @@ def test_a_crash_of_our_own_is_reported_and_leads_to_the_prompt(
         guest.expect("poolboot: rescue")
         guest.send("devices\n")
         guest.expect(r"^/dev/nvme0n1  512 MiB")
-        guest.send("poweroff\n")
+        guest.expect("poolboot> ")
+        press_ctrl_alt_del(monitor)
+        guest.expect("poolboot: Ctrl-Alt-Del: restarting")
         assert guest.wait_exit() == 0
+
+
+def press_ctrl_alt_del(monitor: Path) -> None:
+    """On the keyboard of the machine that serves QMP at ``monitor``."""
+    keys = [{"type": "qcode", "data": name} for name in ("ctrl", "alt", "delete")]
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(str(monitor))
+        answers = line.makefile()
+        answers.readline()
+        for command in ({"execute": "qmp_capabilities"}, {"execute": "send-key", "arguments": {"keys": keys}}):
+            line.sendall(json.dumps(command).encode())
+            assert "return" in json.loads(answers.readline())
 
 
 def test_the_jump_hands_on_what_the_kernel_needs_and_comes_in_time(

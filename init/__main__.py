@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from fsdrivers.errors import FsError
-from init import BEGAN, appended, chooser, handover, modules, namespace, report, signals, survey, syscalls, waiting
+from init import BEGAN, appended, handover, modules, namespace, report, signals, survey, syscalls, waiting
 from init import config as _config
 from init import console as _console
 from init import pathb as _pathb
@@ -20,10 +20,8 @@ from init.efivars import Variables
 from init.entries.entry import BootEntry
 from init.handover import power
 from init.keeper import Keeper
-from init.menu import Menu
 from init.modules import Modules
 from init.phases import CLOCK
-from init.rescue import Rescue
 from init.survey import Survey
 from init.watchdog import Watchdog
 
@@ -134,6 +132,8 @@ def menu_seconds(machine: Machine, entries: list[BootEntry], first: BootEntry) -
         return None
     if len(entries) > 1:
         return seconds
+    from init import chooser  # as the menu and the prompt below: most boots need none of them, and they cost time
+
     with CLOCK.of(_phases.PERSON):
         return 0.0 if chooser.countdown(machine.console, first.title, seconds) else None
 
@@ -143,6 +143,9 @@ def ask(machine: Machine, entries: list[BootEntry], selected: int, seconds: floa
 
     Returns the entry when nobody did anything for ``seconds`` seconds, None when the rescue prompt is wanted.
     """
+    from init import chooser
+    from init.menu import Menu
+
     message, found = "", machine.survey
     while True:
         menu = Menu(entries, selected, seconds or None, found)
@@ -231,6 +234,8 @@ def act_on_error(machine: Machine) -> None:
 
 def rescue(machine: Machine) -> bool:
     """Serve the rescue prompt until it is left; whether to try the whole boot again."""
+    from init.rescue import Rescue
+
     machine.begin("serving the rescue prompt")
     try:
         with CLOCK.of(_phases.PERSON):

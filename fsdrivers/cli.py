@@ -266,8 +266,17 @@ def _print_pool(report: dict[str, object]) -> None:
         print(f"  note {note}")
     roots: list[dict[str, object]] = report["roots"]  # type: ignore[assignment]
     for root in roots:
-        marks = [mark for mark in ("default", "readonly") if root[mark]]
-        print(f"  root {root['name']} id {root['id']}" + (f" ({', '.join(marks)})" if marks else ""))
+        print(f"  root {_root_line(root)}")
+
+
+def _root_line(root: dict[str, object]) -> str:
+    """Name and id of a root, what else is known of it, and its marks."""
+    words = [f"{root['name']} id {root['id']}"]
+    words += [f"{key} {root[key]}" for key in ("parent", "generation", "uuid") if root[key]]
+    if isinstance(created := root["created"], int) and created:
+        words.append(time.strftime("created %Y-%m-%dT%H:%M:%SZ", time.gmtime(created // 1_000_000_000)))
+    marks = [mark for mark in ("default", "readonly") if root[mark]]
+    return " ".join(words) + (f" ({', '.join(marks)})" if marks else "")
 
 
 def _ls(options: argparse.Namespace) -> int:

@@ -301,6 +301,20 @@ def test_subvolumes() -> None:
     assert pool.roots()[0].default
 
 
+def test_probe_tells_all_of_a_subvolume(capsys: pytest.CaptureFixture[str]) -> None:
+    (layout,) = [item for item in SINGLES if item.name == "dup"]
+    (disk,) = made(layout).disks
+    assert cli.main(["-a", str(disk), "probe"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    listed = (made(layout).out / "dup.subvolumes").read_text().splitlines()
+    (wanted,) = [line.split() for line in listed if line.endswith(" path @home/snapshot")]
+    uuid = wanted[wanted.index("uuid") + 1]
+    start = f"  root @home/snapshot id {wanted[1]} parent @home generation {wanted[3]} uuid {uuid} created 20"
+    (line,) = [line for line in lines if line.startswith(start)]
+    assert line.endswith("Z (readonly)")
+    assert [line.split()[1] for line in lines if line.endswith("(default)")] == ["@"]
+
+
 def test_opening_subvolumes() -> None:
     (layout,) = [item for item in SINGLES if item.name == "dup"]
     pool = assemble(devices(layout))

@@ -34,7 +34,7 @@ class Line(NamedTuple):
 
     def __str__(self) -> str:
         """For the console."""
-        return f"{self.where} ({self.what})"
+        return f"{'swap' if self.fstype == 'swap' else self.where} ({self.what})"
 
 
 class Outcome(NamedTuple):

@@ -28,7 +28,7 @@ def test_debian_runs_from_raid5_minus_one(slim_machine: Machines, raid5: Made) -
         guest.expect("poolboot: pool btrfs live .* members 2/3", 60)
         booting = guest.expect("poolboot: booting .* cmdline=(.*)", 60)[1].strip()
         left_out = guest.expect("poolboot: left out of /etc/fstab: (.*)", 30)[1]
-        assert left_out.startswith("/boot/efi (UUID=C0DE-F00D), none (")
+        assert left_out.startswith("/boot/efi (UUID=C0DE-F00D), swap (UUID=")
         guest.expect(r"poolboot: .* goes to RAM \(at most \d+ MiB\) and is lost at power-off")
         assert guest.expect("booted with: (.*)", live.BOOT_SECONDS)[1].strip() == booting
         live.log_in(guest)

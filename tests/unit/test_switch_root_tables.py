@@ -82,6 +82,12 @@ def test_what_is_asked_to_be_kept_is_kept() -> None:
     assert outcome == ("UUID=1 /home btrfs subvol=@home 0 0\n", ())
 
 
+def test_lines_as_the_console_names_them() -> None:
+    text = "UUID=1 /home btrfs subvol=@home\n/dev/sda3 none swap sw\n"
+    named = [str(line) for line in fstab.filter_fstab(text, KERNEL).left_out]
+    assert named == ["/home (UUID=1)", "swap (/dev/sda3)"]
+
+
 def test_crypttab_keeps_what_nobody_waits_for() -> None:
     text = "# name device key options\nswap /dev/sda3 /dev/urandom swap\ndata UUID=4 none luks,noauto\nroot UUID=5\n"
     outcome = fstab.filter_crypttab(text)

@@ -9,10 +9,13 @@ from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.errors import FsError
 from init import appended, handover, report, survey, waiting
 from init import config as _config
+from init.entries import snapshots_of
 from init.entries.entry import BootEntry
 from init.handover import kexec, switch_root
 from init.keeper import Keeper
 from init.rescue import entry_lines
+
+SNAPSHOTS = 10  # of each root that are told
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,6 +52,12 @@ def tell(images: list[str], config: _config.BootConfig, memory: int, machine: st
         print(f"  {survey.missing_text(pool)}: waits {config.wait:g} s for it, {waiting.prospect(found)}")
     for place in found.roots:
         print(f"looked for kernels in {place.where}")
+    for entry in {entry.place.where: entry for entry in reversed(entries) if entry.snapshot is None}.values():
+        listed = snapshots_of(entry, found.note)
+        for snapshot in listed[:SNAPSHOTS]:
+            print(f"snapshot {snapshot.where}: {snapshot.title}")
+        if len(listed) > SNAPSHOTS:
+            print(f"  and {len(listed) - SNAPSHOTS} older ones of {entry.place.where}")
     for note in found.notes:
         print(f"note: {note}")
     for number, entry in enumerate(entries, 1):
@@ -65,11 +74,13 @@ def _decision(
         return 1
     keeper = Keeper(devices, config)
     choice = keeper.choose(found)
+    if keeper.store is not None:
+        print(f"what is remembered from boot to boot is in {keeper.store.where}")
+    for entry in entries:
+        if limit := keeper.limit(entry):
+            print(f"entry {entry.id} was started {keeper.ledger.count(entry.id)} of {limit} times in vain")
     if choice.warning:
         print(f"warning: {choice.warning}")
-    for entry in entries:
-        if keeper.ledger.count(entry.id):
-            print(f"{entry.id} was started {keeper.ledger.count(entry.id)} times in vain")
     for candidate in choice.order:
         entry = candidate
         try:

@@ -29,6 +29,8 @@ _PLAIN_KERNELS = ("vmlinuz", "bzImage", "Image")
 _PLAIN_INITRDS = ("initrd.img", "initrd", "initramfs.img", "initrd.gz")
 # Microcode goes in front of any initrd.
 _MICROCODE = ("intel-ucode.img", "intel-uc.img", "amd-ucode.img", "amd-uc.img", "early_ucode.cpio", "microcode.cpio")
+# What the name of anything that matters here begins with.
+_BEGINNINGS = (*_KERNELS, *_PLAIN_KERNELS, *_PLAIN_INITRDS, *_MICROCODE, "initrd", "initramfs")
 # Left behind by package managers, signatures of a kernel, or its symbols for debuggers.
 _GARBAGE = (
     ".xz", ".gz", ".zst", ".rpmsave", ".rpmnew", ".rpmorig", ".sig", ".hmac", ".sha512hmac", ".map", "~", ".tmp",
@@ -48,13 +50,13 @@ def find(place: BootRoot, config: BootConfig, note: Callable[[str], None]) -> It
     """An entry for each kernel in /boot of ``place``, or in its top directory when /boot has none."""
     for directory in (BOOT, "/"):
         try:
-            names = [entry.name for entry in place.files.listdir(directory)[:MAX_NAMES]]
+            names = [entry.name for entry in place.files.listdir(directory) if entry.name.startswith(_BEGINNINGS)]
         except (NotFound, NotADirectory):
             continue
         except FsError as error:
             note(f"{place.where}: {directory}: {error}")
             continue
-        pairs = list(_real(place.files, pair(names, directory), note))
+        pairs = list(_real(place.files, pair(names[:MAX_NAMES], directory), note))
         for found in pairs:
             yield make(place, config, found, f"{directory} of {place.where}", note)
         if pairs:

@@ -26,7 +26,7 @@ MAX_CONF = 16384  # bytes
 
 # Nobody has signed the knobs: with Secure Boot on, only those count that cannot change what is booted with what.
 HARMLESS = frozenset(
-    ("timeout", "entry", "wait", "degraded", "on_error", "debug", "handover", "esp", "boot_order")
+    ("timeout", "entry", "tries", "wait", "degraded", "on_error", "debug", "handover", "esp", "boot_order")
 )  # fmt: skip
 _FOREIGN = ("root", "rootflags", "rootdelay")
 

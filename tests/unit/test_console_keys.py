@@ -289,3 +289,22 @@ def test_output_goes_to_all_and_input_comes_from_each() -> None:
     assert both.readline("") == "hello"
     assert "llo" in one.seen()
     assert "llo" in other.seen()
+
+
+def test_a_menu_over_a_serial_line_with_a_terminal_at_its_end() -> None:
+    """The terminal answers while the menu asks; what a person sees at the end is one screen, drawn once."""
+    from test_menu import ENTRIES
+
+    from init import chooser
+    from init.menu import Menu
+
+    line = Pty()
+    line.type("\x1b[25;80Rj\x1b[B\x1b[A")
+    line.type("\r")
+    assert chooser.run(line.console, Menu(ENTRIES, 0, 30.0)).entry == ENTRIES[1]
+    shown = Grid()
+    text = line.seen()
+    shown.feed(text.replace("\r\n", "\n"))
+    assert text.count("\x1b[2J") == 1
+    assert any(row.startswith("> 2  Debian") for row in shown.lines)
+    assert shown.cursor_shown

@@ -113,7 +113,7 @@ def test_the_iso_boots_the_newest_system(firmware: Firmwares, loader: Loader, bt
     disks = [*layout(btrfs_layouts, "raid5")[:2], *layout(btrfs_layouts, "snapshot")]
     with firmware(disks, options=cd) as guest:
         guest.expect(r"poolboot: pool btrfs raid5 .* members 2/3", 180)
-        guest.expect(r"poolboot: booting .* in 3 s; any key stops", 60)
+        guest.expect(r"Booting entry \d in 3 s; any key stops", 60)
         guest.expect(r"poolboot: booting .* kernel=/boot/vmlinuz-6\.4\.0-1-default", 30)
         guest.expect(layouts.MARKER, 180)
 

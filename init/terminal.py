@@ -7,6 +7,7 @@ import os
 import select
 import struct
 import time
+from collections.abc import Callable
 
 from init.keys import Decoder
 
@@ -20,7 +21,7 @@ _LFLAGS_OFF = 0x1 | 0x2 | 0x8 | 0x8000  # ISIG ICANON ECHO IEXTEN
 _VTIME, _VMIN = 5, 6
 
 CHUNK = 4096  # bytes of input at once
-STUCK = 2.0  # seconds that a line may refuse output: longer, and nobody is at its other end
+STUCK = 2.0  # seconds in which a line sends nothing: longer, and nobody is at its other end
 ROWS, COLUMNS = 24, 80  # of a terminal that does not say
 MAX_ROWS, MAX_COLUMNS = 200, 400  # an answer beyond that is noise
 
@@ -110,8 +111,7 @@ class Terminal:
                 data = data[os.write(self.sink, data) :]
                 self._stuck = False
             except BlockingIOError:
-                if self._stuck or not select.select((), (self.sink,), (), STUCK)[1]:
-                    self._stuck = True
+                if self._stuck or not self._moves(self._writable):
                     return
             except (OSError, ValueError):
                 return
@@ -128,23 +128,46 @@ class Terminal:
             return [] if error.errno == errno.EINTR else None
         return self.decoder.feed(data) if data else None
 
-    def drain(self, patience: float = STUCK) -> None:
+    def drain(self) -> None:
         """Wait until everything was sent, as long as the line takes it at all."""
-        if self.sink is None or not self.tty or self._stuck:
+        if self.sink is None or not self.tty or self._stuck or not self._moves(lambda: self._unsent() == 0):
             return
         import fcntl
 
-        deadline = time.monotonic() + patience
         try:
-            # tcdrain(3) has no end on a line that is held up.
-            while pending := struct.unpack("i", fcntl.ioctl(self.sink, TIOCOUTQ, bytes(4)))[0]:
-                if time.monotonic() >= deadline:
-                    self._stuck = True
-                    return
-                time.sleep(0.001 if pending < 64 else 0.005)
             fcntl.ioctl(self.sink, TCSBRK, 1)
         except OSError:
             return
+
+    def _writable(self) -> bool:
+        return bool(select.select((), (self.sink,), (), 0)[1])
+
+    def _moves(self, ready: Callable[[], bool]) -> bool:
+        """Wait until ``ready``; False when nothing was sent for STUCK seconds before that.
+
+        However slow the line is: at 9600 bits a second the kernel's buffer takes four seconds.
+        """
+        unsent, deadline = self._unsent(), time.monotonic() + STUCK
+        while not ready():
+            now = self._unsent()
+            if now != unsent:
+                unsent, deadline = now, time.monotonic() + STUCK
+            elif time.monotonic() >= deadline:
+                self._stuck = True
+                return False
+            time.sleep(0.002)
+        return True
+
+    def _unsent(self) -> int:
+        """Bytes that wait in the kernel; 0 when it does not say."""
+        import fcntl
+
+        try:
+            return (
+                int(struct.unpack("i", fcntl.ioctl(self.sink, TIOCOUTQ, bytes(4)))[0]) if self.sink is not None else 0
+            )
+        except OSError:
+            return 0
 
     def close(self) -> None:
         """Let go of the descriptors."""

@@ -140,7 +140,7 @@ class Terminal:
             return
 
     def _writable(self) -> bool:
-        return bool(select.select((), (self.sink,), (), 0)[1])
+        return self.sink is None or bool(select.select((), (self.sink,), (), 0)[1])
 
     def _moves(self, ready: Callable[[], bool]) -> bool:
         """Wait until ``ready``; False when nothing was sent for STUCK seconds before that.
@@ -155,17 +155,17 @@ class Terminal:
             elif time.monotonic() >= deadline:
                 self._stuck = True
                 return False
-            time.sleep(0.002)
+            time.sleep(0.004)
         return True
 
     def _unsent(self) -> int:
         """Bytes that wait in the kernel; 0 when it does not say."""
+        if self.sink is None:
+            return 0
         import fcntl
 
         try:
-            return (
-                int(struct.unpack("i", fcntl.ioctl(self.sink, TIOCOUTQ, bytes(4)))[0]) if self.sink is not None else 0
-            )
+            return int(struct.unpack("i", fcntl.ioctl(self.sink, TIOCOUTQ, bytes(4)))[0])
         except OSError:
             return 0
 

@@ -6,7 +6,7 @@ from fsdrivers.errors import FsError, NotADirectory, NotFound
 from fsdrivers.filesystem import File, Filesystem
 from init import config as _config
 from init.config import BootConfig
-from init.entries import shellvars
+from init.entries import mounts, shellvars
 from init.roots import TOP_LEVEL, BootRoot, absent
 
 MAX_FILE = 1 << 18  # bytes of a configuration file
@@ -14,6 +14,13 @@ MAX_DROP_INS = 64
 
 KERNEL_CMDLINE = ("/etc/kernel/cmdline", "/usr/lib/kernel/cmdline")
 CMDLINE_PARTS, MKINITCPIO = "/etc/cmdline.d", "/etc/mkinitcpio.conf"
+# Of mount(8), not of the file system: the kernel takes rootflags= as the latter.
+_VFS_OPTIONS = frozenset((
+    "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "ro", "rw", "exec", "noexec",
+    "suid", "nosuid", "dev", "nodev", "sync", "async", "dirsync", "atime", "noatime", "diratime", "nodiratime",
+    "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime", "mand", "nomand", "iversion",
+    "noiversion", "remount", "bind", "rbind",
+))  # fmt: skip
 GRUB_DEFAULT, GRUB_DROP_INS = "/etc/default/grub", "/etc/default/grub.d"
 
 
@@ -21,7 +28,8 @@ def compute(place: BootRoot, config: BootConfig, initrd: File | None = None) -> 
     """The complete command line for a kernel in ``place``, and notes for a person.
 
     The template is poolboot.cmdline=, else the boot environment's org.zfsbootmenu:commandline, else
-    /etc/kernel/cmdline (or its vendor's default), else /etc/cmdline.d, else GRUB's variables, else nothing but "ro".
+    /etc/kernel/cmdline (or its vendor's default), else /etc/cmdline.d, else GRUB's variables, else "ro" and what
+    /etc/fstab mounts the root with.
     root= and rootflags= always name the tree that the kernel was read from; ``initrd`` may show how it is told so.
     """
     notes: list[str] = []
@@ -57,7 +65,18 @@ def _template(place: BootRoot, notes: list[str]) -> str:
             lines = [line for text in texts for line in text.splitlines()]
             return " ".join(line for line in lines if not line.lstrip().startswith("#"))
     from_grub = grub_default(filesystem, notes)
-    return "ro" if from_grub is None else f"ro {from_grub}"
+    if from_grub is not None:
+        return f"ro {from_grub}"
+    flags = _fstab_options(filesystem, notes)
+    return " ".join(["ro", *([_config.quote("rootflags", flags)] if flags and place.pool.kind == "btrfs" else [])])
+
+
+def _fstab_options(filesystem: Filesystem, notes: list[str]) -> str:
+    """What /etc/fstab wants the root to be mounted with, as far as the file system itself takes it."""
+    text = _read(filesystem, mounts.FSTAB, notes) or ""
+    options = next((line.options for line in mounts.parse(text) if line.where == "/"), "")
+    kept = [one for one in options.split(",") if one and one not in _VFS_OPTIONS and not one.startswith(("x-", "_"))]
+    return ",".join(kept)
 
 
 def grub_default(filesystem: Filesystem, notes: list[str]) -> str | None:

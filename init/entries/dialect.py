@@ -6,6 +6,8 @@ mkinitcpio; zfsbootmenu(7), "org.zfsbootmenu:rootprefix", and its choice by os-r
 
 from __future__ import annotations
 
+import re
+
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import File
 from init import config as _config
@@ -39,6 +41,7 @@ MAX_EARLY_FILES = 256  # entries and stretches of padding of the archives in fro
 MAX_NAME = 4096
 
 _CPIO_HEAD = 110  # bytes of the header of a "newc" entry, in hexadecimal digits
+_NEWC = re.compile(rb"07070[12][0-9A-Fa-f]{104}")
 _EARLY = (b"kernel\0", b"kernel/", b".\0", b"early_cpio\0", b"TRAILER!!!\0")
 
 HOSTID = ("spl.spl_hostid", "spl_hostid")
@@ -138,7 +141,7 @@ def _compressed_at(initrd: File) -> int:
         if head[:1] == b"\0":
             offset += max(4, len(head) - len(head.lstrip(b"\0")) & ~3)
             continue
-        if len(head) < _CPIO_HEAD or head[:6] not in (b"070701", b"070702"):
+        if not _NEWC.fullmatch(head):
             break
         size, length = int(head[54:62], 16), int(head[94:102], 16)
         name = initrd.read(offset + _CPIO_HEAD, min(length, MAX_NAME)) if length else b""

@@ -129,7 +129,7 @@ class Reader:
 
     def _extents(self, tree: Tree, inode: int, start: int) -> Iterator[Extent]:
         """The extents of ``inode`` from the one around ``start`` on; raises Corrupt when they overlap."""
-        before = tree.at_or_before(inode, layout.EXTENT_DATA, start)
+        before = tree.at_or_before(inode, layout.EXTENT_DATA, start) if start else None
         low = (inode, layout.EXTENT_DATA, before.offset if before else 0)
         reached = 0
         for item in tree.items(low, (inode, layout.EXTENT_DATA, layout.MAX_KEY[2])):

@@ -35,7 +35,7 @@ INCOMPAT = {
     11: Feature("raid1c34", test="raid1c3, raid1c4"),
     12: Feature("zoned", "superblocks and data are laid out in zones of the device"),
     13: Feature("extent_tree_v2", "the trees that say where data and checksums are were split up"),
-    14: Feature("raid_stripe_tree", "where the data of a chunk is was moved to a tree of its own"),
+    14: Feature("raid_stripe_tree", test="stripes-raid0, stripes-raid1, stripes-raid1c3, stripes-raid10, stripes-dup"),
     15: Feature("encrypt", "names and data are encrypted by fscrypt"),
     16: Feature("simple_quota", test="simple-quota"),
     17: Feature("remap_tree", "block groups are relocated through a tree of their own"),
@@ -47,6 +47,9 @@ COMPAT_RO = {
     2: Feature("verity", test="verity"),
     3: Feature("block_group_tree", test="block-group-tree"),
 }
+
+
+RAID_STRIPE_TREE = 1 << 14
 
 
 def bits(flags: int) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fsdrivers.btrfs import chunks, layout
+from fsdrivers.btrfs import chunks, features, layout
 from fsdrivers.btrfs.checksum import DataSums
 from fsdrivers.btrfs.extents import Reader
 from fsdrivers.btrfs.filesystem import BtrfsFilesystem
@@ -80,6 +80,10 @@ class Store:
         self._log: Log | None = None
         self.roots = self._roots()
         self._reader: Reader | None = None
+        if superblock.incompat_flags & features.RAID_STRIPE_TREE:
+            from fsdrivers.btrfs.stripetree import StripeTree  # few filesystems have one
+
+            self.volume.stripes = StripeTree(self.roots.tree_of(layout.RAID_STRIPE_TREE), name)
 
     def _roots(self) -> Roots:
         block = self.superblock

@@ -111,7 +111,7 @@ class Subject:
                     (Pointer(b, node.level - 1, g, pointer.owner, (o, k, f)), below) for o, k, f, b, g in node.items
                 ]
         # What reading goes through: the others (extents, free space, devices) are nobody's business.
-        wanted = (layout.ROOT_TREE, layout.CHUNK_TREE, layout.CSUM_TREE)
+        wanted = (layout.ROOT_TREE, layout.CHUNK_TREE, layout.CSUM_TREE, layout.RAID_STRIPE_TREE)
         return [p for p in found.values() if p.node.owner in wanted or is_file_tree(p.node.owner)]
 
     def _data(self) -> list[tuple[int, int, int]]:
@@ -120,11 +120,13 @@ class Subject:
         for place in self.nodes:
             if place.node.level or not is_file_tree(place.node.owner):
                 continue
-            for objectid, kind, _, start, size in place.node.items:
+            for objectid, kind, _, at, size in place.node.items:
                 if kind == layout.EXTENT_DATA and size == layout.EXTENT.size:
-                    fields = layout.EXTENT.unpack_from(place.node.raw, HEADER_SIZE + start)
+                    fields = layout.EXTENT.unpack_from(place.node.raw, HEADER_SIZE + at)
                     if fields[5] == layout.EXTENT_REGULAR and fields[6]:
-                        found.append((fields[6], fields[7], objectid))
+                        # Of what is not compressed, the part that was written: the rest may have no place.
+                        start, length = (fields[6], fields[7]) if fields[2] else (fields[6] + fields[8], fields[9])
+                        found.append((start, length, objectid))
         return found
 
     # --- making -----------------------------------------------------------------------------------

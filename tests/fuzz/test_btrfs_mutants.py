@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import sys
+import tempfile
 import time
 from functools import cache
 from pathlib import Path
@@ -20,18 +21,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "images"))
 
 import btrfs_mutants
 import btrfs_recipes
+import btrfs_stripe_recipes
 from btrfs_mutants import Subject
+
+from qemu import manifest
 
 pytestmark = pytest.mark.images
 
 MEMORY = 256 << 20  # bytes above what the process has when it starts reading
 BATCH = 400
-SUBJECTS = ("single", "raid0", "raid1", "raid5", "raid6")
+STRIPES = "stripes-raid0"
+SUBJECTS = ("single", "raid0", "raid1", "raid5", "raid6", STRIPES)
 BATCHES = 2  # of each subject
 
 
 @cache
 def subject(name: str) -> Subject:
+    if name == STRIPES:
+        with tempfile.TemporaryDirectory() as directory:  # the images stay mapped
+            disks = btrfs_stripe_recipes.unpack(name, Path(directory))
+            return Subject(disks, manifest.read(Path(directory), name))
     made = (btrfs_recipes.profiles() | btrfs_recipes.singles())[name]
     return Subject(made.disks, made.records)
 

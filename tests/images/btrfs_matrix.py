@@ -17,6 +17,7 @@ import btrfs_crash_recipes  # noqa: E402
 import btrfs_device_recipes  # noqa: E402
 import test_btrfs  # noqa: E402
 from btrfs_recipes import Layout  # noqa: E402
+from btrfs_stripe_recipes import LAYOUTS  # noqa: E402
 
 from fsdrivers.btrfs import features  # noqa: E402
 
@@ -43,7 +44,7 @@ def _profiles() -> list[str]:
         "| image | disks | data | metadata | nodes | codec | checksum | missing | rotten |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for layout in test_btrfs.ALL:
+    for layout in (*test_btrfs.ALL, *LAYOUTS):
         sets = list(test_btrfs.subsets(layout))
         counts = Counter(len(chosen) for chosen in sets)
         text = ", ".join(f"{count} x {size}" for size, count in sorted(counts.items())) or "-"

@@ -8,6 +8,7 @@ from pathlib import Path
 import btrfs_device_recipes
 import pytest
 from btrfs_recipes import PROFILES, SINGLES
+from btrfs_stripe_recipes import LAYOUTS
 
 from fsdrivers import pools
 from fsdrivers.block import BlockDevice, FileDevice
@@ -240,7 +241,8 @@ def test_zoned_is_refused_by_name() -> None:
 
 
 def test_every_feature_is_backed_by_an_image_or_refused() -> None:
-    images = {layout.name for layout in (*PROFILES, *SINGLES)} | set(btrfs_device_recipes.FORMATS) | {"every image"}
+    images = {one.name for one in (*PROFILES, *SINGLES, *LAYOUTS)} | {"every image"}
+    images |= set(btrfs_device_recipes.FORMATS)
     for feature in (*features.INCOMPAT.values(), *features.COMPAT_RO.values()):
         assert bool(feature.refused) != bool(feature.test)
         assert not feature.test or set(feature.test.split(", ")) <= images

@@ -41,9 +41,9 @@ def firmware(request: pytest.FixtureRequest) -> Callable[..., Machine]:
 
 
 @pytest.fixture(scope="session")
-def loader() -> Loader:
-    """The EFI file and what it lies on."""
-    return build(run.BUILD)
+def loader(request: pytest.FixtureRequest) -> Loader:
+    """The EFI file with the bootstrap kernel under test, and what it lies on."""
+    return build(request.config.getoption("--kernel"))
 
 
 @pytest.fixture(scope="session")

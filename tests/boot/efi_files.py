@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from loader import make, uki
+from loader.make import Wishes
 from qemu import run
 
 
@@ -18,11 +20,20 @@ class Loader(NamedTuple):
     iso: Path
 
 
-def build(output: Path, *options: str | Path) -> Loader:
-    """Make the EFI file with ``options`` of build.py."""
-    command = [sys.executable, run.PROJECT / "build.py", "loader", "--output", output, *options]
+def build(kernel: str) -> Loader:
+    """Make the EFI file with ``kernel`` as build.py takes it."""
+    command = [sys.executable, run.PROJECT / "build.py", "loader", "--kernel", kernel, "--output", run.BUILD]
     subprocess.run(command, cwd=run.PROJECT, check=True)
-    return Loader(*(output / name for name in ("loader.efi", "loader.img", "loader.iso")))
+    return Loader(*(run.BUILD / name for name in ("loader.efi", "loader.img", "loader.iso")))
+
+
+def variant(loader: Loader, output: Path, wishes: Wishes) -> Loader:
+    """The same kernel and initramfs in another EFI file."""
+    parts = uki.sections(loader.efi)
+    kernel, initramfs = output / "linux", output / "initrd"
+    kernel.write_bytes(parts[".linux"])
+    initramfs.write_bytes(parts[".initrd"])
+    return Loader(*make.build(output, uki.Parts(kernel, initramfs, parts[".uname"].decode()), wishes))
 
 
 def add_conf(image: Path, text: str) -> None:

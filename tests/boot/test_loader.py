@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from efi_files import Loader, add_conf, build
+import zfs_pools
+from efi_files import Loader, add_conf, variant
 
 from artefacts import debian as packages
 from init.efivars import POOLBOOT
+from loader import esp, uki
+from loader.make import Wishes
 from qemu import images, layouts, ovmf
 from qemu.machine import Disk, Machine
 from qemu.workshop import Made
@@ -38,7 +41,7 @@ def keys(loader: Loader, tmp_path_factory: pytest.TempPathFactory) -> Keys:
     request = ["openssl", "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650"]
     subject = ["-subj", "/CN=The owner of this machine/", "-keyout", key, "-out", certificate]
     subprocess.run([*request, *subject], check=True, capture_output=True)
-    return Keys(certificate, build(folder, "--sign", key, certificate))
+    return Keys(certificate, variant(loader, folder, Wishes(key=key, certificate=certificate)))
 
 
 def layout(made: Made, name: str) -> list[Path]:
@@ -61,8 +64,6 @@ def log_in(guest: Machine) -> None:
 
 
 def test_the_sizes_are_within_budget(loader: Loader) -> None:
-    from loader import uki
-
     parts = uki.sections(loader.efi)
     assert {".linux", ".initrd", ".cmdline", ".osrel", ".uname", ".sbat"} <= set(parts)
     assert len(parts[".linux"]) <= 4 << 20
@@ -85,8 +86,8 @@ def test_the_firmware_boots_debian_from_one_file(
         guest.expect(images.MARKER, BOOT_SECONDS)
         assert "poolboot: error" not in guest.console
         log_in(guest)
-        run_in(guest, "tar -C /run -xf /dev/vde")
-        status = run_in(guest, "/run/bootctl status --no-pager --quiet 2>&1 || true")
+        run_in(guest, "tar -C /root -xf /dev/vde")
+        status = run_in(guest, "/root/bootctl status --no-pager --quiet 2>&1 || true")
         assert "Product: poolboot 0" in status
         assert "Boot loader sets ESP information" in status
         assert "debian" in run_in(guest, "tr -d '\\0' </sys/firmware/efi/efivars/LoaderEntrySelected-*").lower()
@@ -108,14 +109,13 @@ def test_sixty_megabytes_boot_in_a_small_machine(firmware: Firmwares, loader: Lo
         guest.expect(layouts.MARKER, 180)
 
 
-def test_the_iso_boots_the_newest_system(firmware: Firmwares, loader: Loader, btrfs_layouts: Made) -> None:
+def test_the_iso_boots_from_half_a_zfs_mirror(firmware: Firmwares, loader: Loader, tmp_path: Path) -> None:
     cd = ["-drive", f"if=none,id=cd,media=cdrom,readonly=on,file={loader.iso}", "-device", "ide-cd,drive=cd,bus=ide.0"]
-    disks = [*layout(btrfs_layouts, "raid5")[:2], *layout(btrfs_layouts, "snapshot")]
-    with firmware(disks, options=cd) as guest:
-        guest.expect(r"poolboot: pool btrfs raid5 .* members 2/3", 180)
-        guest.expect(r"Booting entry \d in 3 s; any key stops", 60)
-        guest.expect(r"poolboot: booting .* kernel=/boot/vmlinuz-6\.4\.0-1-default", 30)
+    with firmware(zfs_pools.unpack(tmp_path)["mirror"][1:], options=cd) as guest:
+        guest.expect(r"poolboot: pool zfs tank-mirror .* members 1/2", 180)
+        guest.expect(r"poolboot: booting .* kernel=/boot/vmlinuz-", 60)
         guest.expect(layouts.MARKER, 180)
+        assert "root=ZFS=tank-mirror/ROOT/debian" in guest.expect("booted with: (.*)")[1]
 
 
 def test_knobs_of_the_firmwares_side_count(
@@ -134,16 +134,13 @@ def test_knobs_of_the_firmwares_side_count(
         guest.expect(r"poolboot> ", 30)
         # What is no kernel is refused by both ways of handing over, each with its reason.
         guest.send("boot 1\n")
-        guest.expect(r"poolboot: handover by kexec is not possible: /etc/os-release", 30)
+        guest.expect(r"poolboot: handover by kexec is not possible: .*/etc/os-release", 30)
         guest.expect(r"poolboot: handover by firmware is not possible: /etc/os-release is no EFI program", 30)
-        guest.expect(r"poolboot> ", 30)
 
 
 def test_secure_boot_refuses_an_unsigned_and_a_tampered_file(
     firmware: Firmwares, loader: Loader, keys: Keys, tmp_path: Path
 ) -> None:
-    from loader import esp
-
     tampered, bad = tmp_path / "tampered.efi", tmp_path / "tampered.img"
     data = bytearray(keys.signed.efi.read_bytes())
     data[len(data) // 2] ^= 1
@@ -190,4 +187,3 @@ def test_secure_boot_and_a_kernel_that_nobody_trusts(
             guest.expect(r"poolboot: handover by kexec is not possible: kexec_file_load of /boot/vmlinuz-\S+: E", 60)
             guest.expect(r"poolboot: the firmware starts Boot[0-9A-F]{4} next", 120)
         guest.expect(r"poolboot: handover by firmware is not possible: the firmware was told 3 times", 180)
-        guest.expect(r"poolboot> ", 60)

@@ -5,6 +5,7 @@ A whole Debian would prove nothing more about reading its kernel, and takes minu
 
 from __future__ import annotations
 
+import hashlib
 import random
 import subprocess
 from pathlib import Path
@@ -192,9 +193,9 @@ cp /in/wrapped/* /mnt/wrapped/boot
 cp /in/initrd.large /mnt/payload/boot/initrd.img-6.1.0-1-test
 
 cd /mnt/@/boot
-ln vmlinuz-6.1.0-1-test vmlinuz-6.1.0-2-large
+cp --reflink=always vmlinuz-6.1.0-1-test vmlinuz-6.1.0-2-large
 truncate -s 600M initrd.img-6.1.0-2-large
-ln vmlinuz-6.1.0-1-test vmlinuz-broken
+cp --reflink=always vmlinuz-6.1.0-1-test vmlinuz-broken
 mkdir loader
 mkdir loader/entries
 cat >loader/entries/broken.conf <<'END'
@@ -253,7 +254,7 @@ def _wrapped() -> Path:
             done = subprocess.run(command, input=image, stdout=subprocess.PIPE, check=True)
             (work / "wrapped" / f"Image.{name}").write_bytes(done.stdout)
 
-    return cache.entry("roots", f"wrapped-{cache.key(image, WRAPPINGS)}", make) / "wrapped"
+    return cache.entry("roots", f"wrapped-{cache.key(hashlib.sha256(image).hexdigest(), WRAPPINGS)}", make) / "wrapped"
 
 
 def _large_initrd(kernel: int, suite: str) -> Path:

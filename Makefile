@@ -13,7 +13,7 @@ SPREAD := --numprocesses $(JOBS) --dist loadfile
 SUITE ?= bookworm
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help run test qemu-test firmware-test arm64 unit-test lint bench image setup clean
+.PHONY: help run test qemu-test firmware-test unit-test lint bench image setup clean
 
 help:
 	@echo "make run        build the boot image, make a Debian on three btrfs disks, boot it in QEMU"
@@ -21,7 +21,6 @@ help:
 	@echo "make unit-test  only the tests that need no QEMU"
 	@echo "make qemu-test  only the boots"
 	@echo "make firmware-test  the EFI file: disk, ISO, Secure Boot, Path C (not part of make test)"
-	@echo "make arm64      kernel and program for arm64, started on an emulated board (not part of make test)"
 	@echo "make lint       ruff and mypy --strict"
 	@echo "make bench      measure against the budgets"
 	@echo "make image      build/vmlinuz and build/initramfs.cpio.zst"
@@ -42,11 +41,6 @@ qemu-test: setup image
 # Builds the slim kernel and boots it through OVMF eight times and more: too long for every `make test`.
 firmware-test: setup
 	$(PYTEST) -m firmware tests/boot $(ARGS)
-
-# Compiles in an emulated arm64 Debian: wants qemu-user-static, qemu-system-arm, gcc-aarch64-linux-gnu, and patience.
-arm64: setup
-	$(PYTHON) build.py arm64
-	$(PYTHON) -m qemu arm64
 
 unit-test: setup
 	$(PYTEST) -m "not boot and not images and not firmware and not zfs" tests $(ARGS)

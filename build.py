@@ -5,7 +5,6 @@
     python build.py native           compile fsdrivers/native beside its sources
     python build.py kernel           only the kernel: of kernel-config/, compiled from Debian's source
     python build.py loader           build/loader.efi, loader.img and loader.iso
-    python build.py arm64            kernel, program and initramfs for arm64, in build/arm64/
 
 How it is done is in the package ``artefacts``; this file is the command line.
 """
@@ -22,7 +21,7 @@ from artefacts.steps import BuildError, replace, short, step
 
 PROJECT = Path(__file__).resolve().parent
 SLIM, DEBIAN = "slim", "debian"
-WHAT = ("all", "program", "native", "kernel", "loader", "arm64")
+WHAT = ("all", "program", "native", "kernel", "loader")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,8 +37,6 @@ def main(arguments: list[str] | None = None) -> int:
             _kernel_alone(options)
         elif options.what == "loader":
             _loader(options)
-        elif options.what == "arm64":
-            _arm64(options)
         else:
             _everything(options)
     except BuildError as error:
@@ -138,19 +135,6 @@ def _loader(options: argparse.Namespace) -> None:
     _print_sizes(parts, image, kernel.vmlinuz)
     for path in files:
         print(f"build:   {short(path)}  {path.stat().st_size:,} bytes")
-
-
-def _arm64(options: argparse.Namespace) -> None:
-    from artefacts import arm64, kernel_build
-
-    output = options.output / "arm64"
-    built = kernel_build.build(options.suite, "arm64")
-    kernel = debian.Kernel(built.image, Path("/nonexistent"), built.release)
-    _install_kernel(kernel, output)
-    made = arm64.build(output)
-    image, parts = initramfs.build(output, made.program, None, kernel.release, [])
-    _print_sizes(parts, image, kernel.vmlinuz)
-    print(f"build:   the kernel took {built.seconds:.0f} s, the program {made.seconds:.0f} s")
 
 
 def _kernel(options: argparse.Namespace) -> debian.Kernel:

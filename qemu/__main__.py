@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from artefacts.steps import BuildError
-from qemu import arm64, run
+from qemu import run
 from qemu.machine import BUSES, MachineError
 from qemu.workshop import RecipeError
 
@@ -29,12 +29,9 @@ def main() -> int:
     boot.add_argument(
         "--timeout", type=float, default=600, metavar="S", help="without a terminal (default: %(default)s)"
     )
-    boot.set_defaults(run=run.run)
-    arm = commands.add_parser("arm64", help="start what `build.py arm64` made on an emulated arm64 board")
-    arm.set_defaults(run=arm64.main)
     options = parser.parse_args()
     try:
-        return int(options.run(options))
+        return run.run(options)
     except (BuildError, RecipeError, MachineError) as error:
         hint = getattr(error, "hint", "")
         print(f"qemu: error: {error}" + (f"\nqemu: hint: {hint}" if hint else ""), file=sys.stderr)

@@ -122,7 +122,7 @@ class Machine:
             words += ["-kernel", str(self.kernel), "-append", self.cmdline]
         if self.initrd:
             words += ["-initrd", str(self.initrd)]
-        return words + disk_options(self.disks) + self.options
+        return words + _disk_options(self.disks) + self.options
 
     def __enter__(self) -> Self:
         serial = ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-monitor", "none"]
@@ -264,7 +264,7 @@ class Machine:
         raise MachineError(f"still on after {timeout * _scale():.0f} seconds; the console ends with\n{self.tail()}")
 
 
-def disk_options(disks: Sequence[Disk]) -> list[str]:
+def _disk_options(disks: Sequence[Disk]) -> list[str]:
     words: list[str] = []
     seen: dict[str, int] = {}
     for number, disk in enumerate(disks):

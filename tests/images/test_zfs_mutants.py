@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,9 @@ import zfs_recipes
 from fsdrivers import pools
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.errors import FsError, Unsupported
+from fsdrivers.verify import Totals
 from fsdrivers.walk import record, walk
-from fsdrivers.zfs import label, layout, nvlist, zil
+from fsdrivers.zfs import checksum, compress, label, layout, nvlist, zil
 from fsdrivers.zfs.blkptr import Blkptr
 from fsdrivers.zfs.store import Store
 
@@ -142,6 +143,123 @@ def test_mutated_configurations(images: list[Path], monkeypatch: pytest.MonkeyPa
         assert time.monotonic() - start < SECONDS, f"seed {seed}"
     assert answers
     assert complaints
+
+
+class Patched(BlockDevice):
+    """A device with other bytes in some places."""
+
+    def __init__(self, parent: BlockDevice, patches: dict[int, bytes]) -> None:
+        self.parent, self.patches, self.name, self.size = parent, patches, parent.name, parent.size
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        self.parent.read_into(offset, buffer)
+        for start, data in self.patches.items():
+            low, high = max(start, offset), min(start + len(data), offset + len(buffer))
+            if low < high:
+                buffer[low - offset : high - offset] = data[low - start : high - start]
+
+
+def repaired(data: bytes, offset: int, order: str) -> bytes:
+    """``data`` with the embedded checksum that belongs to what it says now."""
+    eck = layout.ECK[order]
+    body = data[: -eck.size]
+    words = checksum.sha256(body + eck.pack(layout.ECK_MAGIC, offset, 0, 0, 0))
+    return body + eck.pack(layout.ECK_MAGIC, *words)
+
+
+def mutated_labels(device: BlockDevice, dice: random.Random) -> dict[int, bytes]:
+    """The four labels with bytes of their lists changed (the same ones, as a writer would), checksums repaired."""
+    seed = dice.random()
+    patches = {}
+    for start in label.offsets(device.size):
+        offset = start + layout.LABEL_NVLIST
+        data = device.read(offset, layout.LABEL_NVLIST_SIZE)
+        used = len(data[: -layout.ECK["<"].size].rstrip(b"\0")) + 7 & -8
+        changed = mutate(data[:used], random.Random(seed)) + data[used:]
+        patches[offset] = repaired(changed, offset, "<")
+    return patches
+
+
+def mutated_uberblocks(device: BlockDevice, dice: random.Random) -> dict[int, bytes]:
+    """All uberblocks with bytes changed, checksums repaired."""
+    found = label.read(device)
+    assert found is not None
+    ashift = int(str(found.tree["ashift"]))
+    size = label.slot_size(ashift)
+    seed = dice.random()
+    patches = {}
+    for offset, uberblock in label.uberblocks(device, ashift):
+        data = device.read(offset, size)
+        used = len(uberblock.raw)
+        # The magic stays: without it there is nothing to see.
+        changed = data[:8] + mutate(data[8:used], random.Random(seed)) + data[used:]
+        patches[offset] = repaired(changed, offset, uberblock.order)
+    return patches
+
+
+@pytest.mark.parametrize("damage", [mutated_labels, mutated_uberblocks])
+def test_mutated_labels_and_uberblocks(
+    images: list[Path], damage: Callable[[BlockDevice, random.Random], dict[int, bytes]]
+) -> None:
+    answers = complaints = 0
+    for seed in range(60):
+        dice = random.Random(seed)
+        devices: list[BlockDevice] = []
+        for path in images:
+            device = FileDevice(str(path), path.name)
+            devices.append(Patched(device, damage(device, dice)))
+        heard: list[FsError] = []
+        start = time.monotonic()
+        try:
+            for pool in pools.assemble(devices, heard.append):
+                assert pool.slots is not None
+                answers += len(pool.open().listdir("/"))
+        except FsError as error:
+            heard.append(error)
+        complaints += bool(heard)
+        assert time.monotonic() - start < SECONDS, f"seed {seed}"
+    assert answers
+    assert complaints
+
+
+def test_verify_of_mutants(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What verify walks over is as hostile as what a reader does."""
+    physical = Store.physical
+    dice = random.Random(0)
+
+    def damaged(self: Store, pointer: Blkptr, structure: str) -> bytes:
+        data = physical(self, pointer, structure)
+        # Compressed metadata would end in the decoder: what is stored plainly leads further.
+        plain = pointer.compress == compress.OFF or dice.random() < 0.1
+        return mutate(data, dice) if plain and dice.random() < 0.3 else data
+
+    monkeypatch.setattr(Store, "physical", damaged)
+    monkeypatch.setattr(Store, "unpack", unpacked_or_not(Store.unpack, dice))
+    complaints = 0
+    for seed in range(20):
+        dice.seed(seed)
+        start = time.monotonic()
+        with contextlib.suppress(FsError):
+            for pool in pools.assemble([FileDevice(str(path), path.name) for path in images]):
+                for damage in pool.verify(bool(seed % 2), Totals()):
+                    complaints += 1
+                    assert str(damage)
+                    if complaints % 1000 == 0:
+                        break
+        assert time.monotonic() - start < SECONDS, f"seed {seed}"
+    assert complaints
+
+
+def unpacked_or_not(
+    unpack: Callable[[Store, Blkptr, bytes, str], bytes], dice: random.Random
+) -> Callable[[Store, Blkptr, bytes, str], bytes]:
+    """Store.unpack, with the result changed now and then."""
+
+    def changed(self: Store, pointer: Blkptr, data: bytes, structure: str) -> bytes:
+        plain = unpack(self, pointer, data, structure)
+        return mutate(plain, dice) if dice.random() < 0.1 else plain
+
+    return changed
 
 
 def test_an_unknown_feature_is_refused_by_name(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

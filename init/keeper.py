@@ -151,7 +151,8 @@ class Keeper:
     def _wishes(self, entries: list[BootEntry]) -> list[Wish]:
         """What was asked for, the strongest first."""
         found = []
-        if (once := self._of_loader("LoaderEntryOneShot", entries)) is not None and self._forget_once():
+        once = self._of_loader("LoaderEntryOneShot", entries)
+        if self._forget_once() and once is not None:
             found.append(Wish(once.id, "the system asked for it, for this boot (LoaderEntryOneShot)", once=True))
         if self.ledger.once:
             found.append(
@@ -203,7 +204,8 @@ class Keeper:
             path = self._count_down(entry, say)
         self._tell_bless_boot(path, say)
         counted = bool(self.limit(entry))
-        then = self.ledger.started(entry.id) if counted else self.ledger
+        # Who is not counted must not report another one, started before, as good.
+        then = self.ledger.started(entry.id) if counted else self.ledger._replace(booting="")
         then = then._replace(once="")
         if then == self.ledger:
             return
@@ -248,10 +250,9 @@ class Keeper:
             say(f"warning: {error}")
 
     def _forget_once(self) -> bool:
-        """Whether the wish for one boot could be forgotten: else it would be for ever."""
-        assert self._variables is not None
+        """Whether there was a wish for one boot that could be forgotten: else it would be for ever."""
         try:
-            return self._variables.delete("LoaderEntryOneShot", LOADER)
+            return self._variables is not None and self._variables.delete("LoaderEntryOneShot", LOADER)
         except FsError as error:
             self.notes.append(str(error))
             return False

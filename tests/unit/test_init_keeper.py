@@ -190,6 +190,20 @@ def test_wishes_in_their_order(monkeypatch: pytest.MonkeyPatch, variables: Varia
     assert start(variables, there)[0] == OLD
 
 
+def test_a_wish_for_another_boot_loader_is_forgotten_too(monkeypatch: pytest.MonkeyPatch, variables: Variables) -> None:
+    variables.set("LoaderEntryOneShot", LOADER, ucs2("arch.conf"))
+    assert start(variables, found(monkeypatch))[0] == NEW
+    assert variables.get("LoaderEntryOneShot", LOADER) is None
+
+
+def test_who_is_not_counted_does_not_report_the_one_before(
+    monkeypatch: pytest.MonkeyPatch, variables: Variables
+) -> None:
+    start(variables, found(monkeypatch))
+    start(variables, found(monkeypatch, "poolboot.entry=2 poolboot.tries=0"))
+    assert remembered(variables) == f"try 1 {NEW}\n"
+
+
 def test_a_wish_that_cannot_be_met_is_told(monkeypatch: pytest.MonkeyPatch, variables: Variables) -> None:
     variables.set(keeper.VARIABLE, POOLBOOT, b"default gone\n")
     entry, why, _ = start(variables, found(monkeypatch))

@@ -1,0 +1,126 @@
+"""Disks for the boots of test_entries.py: small systems whose initrd tells how it was started, and can report it good.
+
+The kernel on them is the slim one; the initrd holds busybox and the script of contrib/systemd as it is shipped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from artefacts import cache, cpio, debian, kernel_build
+from loader import esp
+from qemu import guest, layouts, workshop
+from qemu.workshop import MIB, Made, Recipe
+
+SCRIPT = Path(__file__).parents[2] / "contrib" / "systemd" / "poolboot-good"
+COUNTED, SUBVOLUME, PARTITION = range(3)  # places in Made.disks
+
+_INIT = f"""#!/bin/busybox sh
+/bin/busybox --install -s /bin 2>/dev/null
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+read -r line </proc/cmdline
+echo
+echo "{layouts.MARKER}"
+echo "booted with: $line"
+case " $line " in *" report-good "*)
+    mount -t efivarfs efivarfs /sys/firmware/efi/efivars 2>/dev/null
+    sh /poolboot-good /dev/vdb1
+    echo "reported good: $?"
+esac
+poweroff -f
+"""
+
+_SYSTEMS = r"""
+files() (
+    cd "$1"
+    for version in $2; do
+        cp /in/vmlinuz vmlinuz-$version
+        cp /in/initrd initrd.img-$version
+    done
+)
+system() (
+    cd "$1"
+    mkdir -p boot etc/systemd/system/multi-user.target.wants sbin usr lib/modules/6.1.0-1-test lib/modules/6.1.0-2-test
+    printf 'PRETTY_NAME="Layout %s"\nID=layout\n' $2 >etc/os-release
+    printf '#!/bin/sh\n' >sbin/init
+    chmod 755 sbin/init
+)
+mkfs.btrfs -q -f -L counted ${DISK[0]}
+mount ${DISK[0]} /mnt
+btrfs -q subvolume create /mnt/@
+system /mnt/@ counted
+files /mnt/@/boot 6.1.0-1-test
+btrfs -q subvolume create /mnt/@/.snapshots
+mkdir /mnt/@/.snapshots/7
+btrfs -q subvolume snapshot -r /mnt/@ /mnt/@/.snapshots/7/snapshot
+cat >/mnt/@/.snapshots/7/info.xml <<'END'
+<?xml version="1.0"?>
+<snapshot>
+  <type>single</type>
+  <num>7</num>
+  <date>2024-05-01 12:30:00</date>
+  <description>before the upgrade</description>
+</snapshot>
+END
+files /mnt/@/boot 6.1.0-2-test
+ln -s ../poolboot-good.service /mnt/@/etc/systemd/system/multi-user.target.wants/poolboot-good.service
+umount /mnt
+
+mkfs.btrfs -q -f -L subvolume ${DISK[1]}
+mount ${DISK[1]} /mnt
+uuid=$(blkid -s UUID -o value ${DISK[1]} || btrfs filesystem show /mnt | sed -n 's/.*uuid: //p')
+btrfs -q subvolume create /mnt/@
+btrfs -q subvolume create /mnt/@boot
+system /mnt/@ subvolume
+printf 'UUID=%s / btrfs subvol=@ 0 0\nUUID=%s /boot btrfs noatime,subvol=@boot 0 0\n' $uuid $uuid >/mnt/@/etc/fstab
+files /mnt/@boot 6.1.0-1-test
+mkdir /mnt/@boot/grub
+cat >/mnt/@boot/grub/grub.cfg <<END
+set root='hd0'
+search --no-floppy --fs-uuid --set=root $uuid
+menuentry 'Stated in the other subvolume' {
+    linux /@boot/vmlinuz-6.1.0-1-test root=UUID=$uuid ro rootflags=subvol=@ stated
+    initrd /@boot/initrd.img-6.1.0-1-test
+}
+END
+umount /mnt
+
+mkfs.btrfs -q -f -L partition ${DISK[2]}
+mount ${DISK[2]} /mnt
+system /mnt partition
+echo 'PARTLABEL=poolboot /boot vfat umask=0077 0 2' >/mnt/etc/fstab
+umount /mnt
+"""
+
+
+def initrd(suite: str = "bookworm") -> Path:
+    """An initrd that prints layouts.MARKER and its command line, reports a good boot when asked to, and powers off."""
+    busybox = debian.packages(suite, ["busybox-static"])
+    script = SCRIPT.read_bytes()
+
+    def make(work: Path) -> None:
+        archive = guest.root()
+        archive.file("usr/bin/busybox", (busybox / "bin/busybox").read_bytes(), 0o755)
+        archive.file("poolboot-good", script, 0o755)
+        archive.file("init", _INIT.encode(), 0o755)
+        (work / "initrd").write_bytes(cpio.compress(archive.pack()))
+
+    key = cache.key(_INIT, script.decode(), busybox.parent.name)
+    return cache.entry("roots", f"reporting-{suite}-{key}", make) / "initrd"
+
+
+def make(suite: str = "bookworm") -> Made:
+    """The disks, made by the kernel's own driver.  Raises workshop.RecipeError or artefacts.steps.BuildError."""
+    inputs = (kernel_build.build().image, initrd(suite))
+    return workshop.make(Recipe(f"entries-{suite}", _SYSTEMS, disks=(192 * MIB,) * 3, suite=suite, inputs=inputs))
+
+
+def partition(target: Path, log: Path, kernels: bool = False) -> Path:
+    """A disk with an EFI system partition that is ours, empty or with the kernel and initrd of PARTITION."""
+    inside: dict[str, Path] = {}
+    if kernels:
+        inside = {"vmlinuz-6.1.0-1-test": kernel_build.build().image, "initrd.img-6.1.0-1-test": initrd()}
+    esp.disk(inside, target, log, 40 * MIB)
+    return target

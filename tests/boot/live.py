@@ -51,12 +51,12 @@ def log_in(guest: Machine) -> None:
 
 
 def ask(guest: Machine, command: str, timeout: float = 60) -> str:
-    """What ``command`` prints; it has to succeed."""
+    """What ``command`` prints, without blanks around it; it has to succeed."""
     guest.send(f"{command}; echo status-$?-\n")
     found = guest.expect(r"(?s)(.*?)^status-(\d+)-$", timeout)
     guest.expect(_PROMPT, 60)
     assert found[2] == "0", found[1]
-    return found[1]
+    return found[1].strip()
 
 
 def mounts(guest: Machine) -> list[list[str]]:
@@ -66,12 +66,12 @@ def mounts(guest: Machine) -> list[list[str]]:
 
 def check_health(guest: Machine, failed: Sequence[str] = ()) -> None:
     """Nothing but ``failed`` failed, the root can be listed and read, and nobody complained about that."""
-    state = ask(guest, "systemctl is-system-running --wait || true", 120).strip()
+    state = ask(guest, "systemctl is-system-running --wait || true", 120)
     units = ask(guest, "systemctl --failed --no-legend --plain | cut -d' ' -f1").split()
     assert (state, units) == ("degraded" if failed else "running", list(failed))
     assert int(ask(guest, "find / -xdev | wc -l", 120)) > 5000
     ask(guest, "cat /usr/bin/* /usr/lib/systemd/* /boot/* >/dev/null 2>&1 || test $? = 1", 120)  # some are directories
-    assert ask(guest, "dmesg | grep -i -E 'poolboot: |i/o error|fuse.*(err|fail)' || true").strip() == ""
+    assert ask(guest, "dmesg | grep -i -E 'poolboot: |i/o error|fuse.*(err|fail)' || true") == ""
 
 
 def daemons(guest: Machine) -> list[str]:

@@ -77,7 +77,7 @@ def test_what_cannot_be_started_ends_at_the_rescue_prompt(
     """A root whose init is a script without an interpreter; too little memory for a copy; a kernel without FUSE."""
     disk = btrfs_layouts.disks[layouts.BTRFS["snapshot"][0]]
     with slim_machine([disk]) as guest:
-        guest.expect("poolboot: error: .*: /bin/sh cannot be started: .*not found", 60)
+        guest.expect("poolboot: error: .*: /bin/sh cannot be started: .*no such file", 60)
         guest.expect("poolboot> ", 30)
     with slim_machine(raid5.disks, "poolboot.switch-root=copy", memory=320) as guest:
         guest.expect(r"poolboot: error: .*: the root with \d+ MiB in RAM \(\d+\S* MiB are missing\) is too large", 120)

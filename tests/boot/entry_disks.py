@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from artefacts import cache, cpio, debian, kernel_build
+from artefacts import cache, cpio, debian, elf, kernel_build
 from loader import esp
 from qemu import guest, layouts, workshop
 from qemu.workshop import MIB, Made, Recipe
@@ -98,16 +98,21 @@ umount /mnt
 def initrd(suite: str = "bookworm") -> Path:
     """An initrd that prints layouts.MARKER and its command line, reports a good boot when asked to, and powers off."""
     busybox = debian.packages(suite, ["busybox-static"])
+    ext = debian.packages(suite, ["e2fsprogs"])
     script = SCRIPT.read_bytes()
 
     def make(work: Path) -> None:
         archive = guest.root()
         archive.file("usr/bin/busybox", (busybox / "bin/busybox").read_bytes(), 0o755)
+        chattr = ext / "usr/bin/chattr"
+        archive.file("usr/bin/chattr", chattr.read_bytes(), 0o755)
+        for place, library in elf.closure(chattr, ext).items():
+            archive.file(guest.usr(place), library.read_bytes(), 0o755)
         archive.file("poolboot-good", script, 0o755)
         archive.file("init", _INIT.encode(), 0o755)
         (work / "initrd").write_bytes(cpio.compress(archive.pack()))
 
-    key = cache.key(_INIT, script.decode(), busybox.parent.name)
+    key = cache.key(_INIT, script.decode(), busybox.parent.name, ext.parent.name)
     return cache.entry("roots", f"reporting-{suite}-{key}", make) / "initrd"
 
 

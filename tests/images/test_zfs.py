@@ -381,6 +381,13 @@ def test_labels_that_a_partition_table_has_outlived(tmp_path: Path) -> None:
     assert pools.assemble([patched]) == []
 
 
+def test_the_features_are_where_the_page_says() -> None:
+    for name in sorted(set(zfs_support.SEEN.values())):
+        spa = assemble(members(name)).spa()
+        active = {*spa._active("features_for_read"), *spa._active("features_for_write")}
+        assert {feature for feature, pool in zfs_support.SEEN.items() if pool == name} <= active
+
+
 def test_the_page_about_what_is_read_is_up_to_date() -> None:
     assert zfs_support.PAGE.read_text() == zfs_support.page()
     assert set(zfs_support.SHOWN) == set(zfs_recipes.POOLS)

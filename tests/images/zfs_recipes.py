@@ -296,6 +296,8 @@ umount /mnt/a; zpool export tank || true
 mv /out/copy/* /out/pool/"""),
 }  # fmt: skip
 
+VERSIONS = {"bookworm": "2.1", "trixie": "2.3"}  # of OpenZFS, by suite
+
 
 def make(names: Sequence[str]) -> list[Path]:
     """Make the pools ``names`` (of one suite) in one guest and pack them; returns the archives."""

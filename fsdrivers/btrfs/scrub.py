@@ -1,10 +1,11 @@
 """Reads everything in a filesystem and checks it: `fsdrivers verify`.
 
 What there is to read comes from the trees: every node of every tree, every range that has checksums, every extent of
-files without.  The trees of a log and those that an interrupted balance left are among them; those of subvolumes that
-are being deleted are not, as some of their nodes are gone already.  Source of what is compared: fs/btrfs/scrub.c
-(scrub_verify_one_sector, scrub_raid56_parity_stripe), v6.12.  The kernel goes by block groups and devices, which leaves
-out logs; by trees, damage has a file's name.
+files without.  The trees of a log are among them, and those of a balance that the kernel would go on to merge.  Root
+items with refs 0 are not: deleted subvolumes, of which nodes may be gone, and what a balance had not finished copying.
+
+Source of what is compared: fs/btrfs/scrub.c (scrub_verify_one_sector, scrub_raid56_parity_stripe), v6.12.  The kernel
+goes by block groups and devices, which leaves out logs; by trees, damage has a file's name.
 """
 
 from __future__ import annotations

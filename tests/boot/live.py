@@ -69,7 +69,7 @@ def check_health(guest: Machine, failed: Sequence[str] = ()) -> None:
     state = ask(guest, "systemctl is-system-running --wait || true", 300)
     units = ask(guest, "systemctl --failed --no-legend --plain | cut -d' ' -f1").split()
     assert (state, units) == ("degraded" if failed else "running", list(failed))
-    assert int(ask(guest, "ls -lR /etc | wc -l", 300)) > 500
+    assert int(ask(guest, "ls -lR /etc | wc -l", 300)) > 300
     ask(guest, "cat /boot/* >/dev/null 2>&1 || test $? = 1", 300)  # one is a directory
     assert ask(guest, "dmesg | grep -i -E 'poolboot: |i/o error|fuse.*(err|fail)' || true") == ""
 

@@ -17,6 +17,7 @@ from fsdrivers.zfs.zap import Value, Zap
 MAX_DATASETS = 100_000
 MAX_DEPTH = 50  # fs/zfs.h:ZAP_MAXNAMELEN and zcommon's zfs_max_dataset_nesting
 KEY_FORMATS = {0: "none", 1: "raw", 2: "hex", 3: "passphrase"}  # fs/zfs.h:zfs_keyformat_t
+REDACTED = b"com.delphix:redacted_datasets"  # the feature's entry in a dataset's own ZAP
 CRYPTO_KEY = "com.datto:crypto_key_obj"  # DD_FIELD_CRYPTO_KEY_OBJ
 
 
@@ -37,6 +38,11 @@ class Dataset:
         self.guid, self.flags = fields[14], fields[15]
         self.pointer = blkptr.parse(bonus, 128, dnode.order)
         self.properties_object = fields[18]
+
+    def redacted(self) -> bool:
+        """Whether blocks were left out when it was received (dsl_dataset.c:dsl_dataset_feature_is_active)."""
+        dnode = self.directory.mos.dnode(self.number)
+        return dnode.type != layout.OT_DSL_DATASET and Zap(dnode).get(REDACTED) is not None
 
     def objset(self) -> Objset:
         """Its objects.  Raises Corrupt when there are none (an unfinished receive)."""

@@ -28,9 +28,10 @@ READ = {
     "org.illumos:edonr": "Edon-R-512 checksums",
     "org.openzfs:blake3": "BLAKE3 checksums",
     "com.delphix:redaction_bookmarks": "lists of redacted blocks, for zfs send alone",
-    "com.delphix:redacted_datasets": "datasets with blocks left out: each such block is refused when read",
+    "com.delphix:redacted_datasets": "datasets with blocks left out: each is refused when opened, as by the kernel",
     "com.delphix:device_removal": "removed vdevs with a mapping to where their data went",
     "com.datto:bookmark_v2": "larger bookmarks, for zfs send alone",
+    "com.delphix:bookmark_written": "bookmarks that know what was written since, for zfs send alone",
     "com.datto:encryption": "encrypted datasets: each is refused by name when opened",
     "org.freebsd:zstd_compress": "blocks compressed with Zstandard",
     "com.delphix:head_errlog": "another format of the error log, which a reader ignores",
@@ -50,7 +51,7 @@ WRITERS = {
     "com.delphix:async_destroy", "com.delphix:empty_bpobj", "com.delphix:spacemap_histogram",
     "com.delphix:enabled_txg",
     "com.delphix:zpool_checkpoint", "com.delphix:spacemap_v2", "com.delphix:bookmarks", "com.joyent:filesystem_limits",
-    "com.delphix:livelist", "com.delphix:log_spacemap", "com.delphix:bookmark_written", "com.delphix:obsolete_counts",
+    "com.delphix:livelist", "com.delphix:log_spacemap", "com.delphix:obsolete_counts",
     "org.zfsonlinux:userobj_accounting", "org.zfsonlinux:project_quota", "org.zfsonlinux:allocation_classes",
     "com.datto:resilver_defer", "org.openzfs:device_rebuild", "org.openzfs:zilsaxattr",
     "com.fudosecurity:block_cloning",
@@ -62,7 +63,7 @@ def check_read(active: Iterable[str]) -> None:
     for name in sorted(active):
         if name in REFUSED:
             raise Unsupported(name, REFUSED[name])
-        if name not in READ:
+        if name not in READ and name not in WRITERS:
             raise Unsupported(name, "this pool feature is unknown here")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fsdrivers import pool
 from fsdrivers.block import BlockDevice
-from fsdrivers.errors import Corrupt, FsError, Locked, MissingDevices, NotFound
+from fsdrivers.errors import Corrupt, FsError, Locked, MissingDevices, NotFound, Unsupported
 from fsdrivers.filesystem import DIRECTORY
 from fsdrivers.partitions import partitions
 from fsdrivers.pool import Member, Root, Slot
@@ -143,6 +143,9 @@ class ZfsPool(pool.Pool):
         if dataset is None:
             raise NotFound(root)
         _require_key(dataset)
+        if dataset.redacted():
+            # The kernel does not mount it either: what was left out may look like holes.
+            raise Unsupported("redacted_datasets", f"{dataset.name} was received without some of its blocks")
         objset = dataset.objset()
         dirty = self.use_log and not dataset.snapshot and self._newest.state != labels.EXPORTED
         log = self._log(dataset, objset, spa.txg) if dirty else []

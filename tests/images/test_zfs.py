@@ -14,7 +14,7 @@ import zfs_support
 
 from fsdrivers import pools
 from fsdrivers.block import BlockDevice, FileDevice
-from fsdrivers.errors import Corrupt, FsError, Locked, MissingDevices, NotFound, ReadError
+from fsdrivers.errors import Corrupt, FsError, Locked, MissingDevices, NotFound, ReadError, Unsupported
 from fsdrivers.filesystem import File, Filesystem
 from fsdrivers.walk import record, walk
 from fsdrivers.zfs import blkptr, label
@@ -386,6 +386,14 @@ def test_the_features_are_where_the_page_says() -> None:
         spa = assemble(members(name)).spa()
         active = {*spa._active("features_for_read"), *spa._active("features_for_write")}
         assert {feature for feature, pool in zfs_support.SEEN.items() if pool == name} <= active
+
+
+def test_a_redacted_dataset_is_refused_as_the_kernel_does() -> None:
+    pool = assemble(members("features"))
+    assert pool.open("tank/a").exists("/secret")
+    for name in ("tank/redacted", "tank/redacted@one"):
+        with pytest.raises(Unsupported, match="redacted_datasets"):
+            pool.open(name)
 
 
 def test_the_page_about_what_is_read_is_up_to_date() -> None:

@@ -279,6 +279,16 @@ members 6 192M
 {CREATE} tank draid1:2d:6c:1s $D
 mount -t zfs tank /mnt/a; fill /mnt/a 100; umount /mnt/a
 finish tank"""),
+    "features": Pool(rf"""
+members 1
+{CREATE} tank $D
+zfs create tank/a; mount -t zfs tank/a /mnt/a; fill /mnt/a 40; text 200000 >/mnt/a/secret; umount /mnt/a
+zfs snapshot tank/a@one; zfs clone tank/a@one tank/clone
+mount -t zfs tank/clone /mnt/a; text 200000 | tr a-z n-za-m >/mnt/a/secret; umount /mnt/a; zfs snapshot tank/clone@changed
+zfs redact tank/a@one book tank/clone@changed
+zfs send --redact book tank/a@one | zfs receive -u tank/redacted
+zfs bookmark tank/a@one tank/a#mark; zfs set filesystem_limit=20 tank; zpool checkpoint tank
+finish tank"""),
     "log": Pool(rf"""
 members 2
 {CREATE} -O compression=lz4 tank mirror $D

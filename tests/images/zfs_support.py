@@ -43,12 +43,15 @@ SHOWN = {
     "names": ("case-insensitive, mixed and normalised file systems; a directory of 1500 names", "-"),
     "xattrs": ("extended attributes in SA, in spill blocks and in directories; access lists", "-"),
     "encrypted": ("encrypted datasets beside a plain one: refused with the format of their key", "-"),
+    "features": ("bookmarks, a redacted dataset, a checkpoint, a limit: what a reader has nothing to do with", "-"),
     "log": ("a crash: the intent log with creates, writes, renames, removes, truncates, attributes", "any one"),
 }
 
 # Feature -> a pool in which it is active: OpenZFS itself says so.  The rest are known from OpenZFS's sources.
 SEEN = {
     "com.datto:encryption": "encrypted",
+    "com.delphix:bookmark_written": "features",
+    "com.delphix:bookmarks": "features",
     "com.delphix:device_removal": "removed",
     "com.delphix:embedded_data": "codecs",
     "com.delphix:empty_bpobj": "datasets",
@@ -58,8 +61,12 @@ SEEN = {
     "com.delphix:livelist": "datasets",
     "com.delphix:log_spacemap": "codecs",
     "com.delphix:obsolete_counts": "removed",
+    "com.delphix:redacted_datasets": "features",
+    "com.delphix:redaction_bookmarks": "features",
     "com.delphix:spacemap_histogram": "codecs",
     "com.delphix:spacemap_v2": "codecs",
+    "com.delphix:zpool_checkpoint": "features",
+    "com.joyent:filesystem_limits": "features",
     "org.freebsd:zstd_compress": "codecs",
     "org.illumos:edonr": "checksums",
     "org.illumos:lz4_compress": "codecs",

@@ -21,7 +21,7 @@ EXTRA = FRAGMENTS / "compare-filesystems.config"
 # What an initramfs needs to import a pool: the modules as zfs-dkms builds them, and Debian's user space.
 ZFS_MODULES = ("zfs", "spl", "zavl", "znvpair", "zcommon", "zunicode", "zlua", "icp", "zzstd")
 ZFS_PROGRAMS = ("zfsutils-linux", "libzfs4linux", "libzpool5linux", "libnvpair3linux", "libuutil3linux")
-_ZFS_FILES = re.compile(r".*/(zpool|zfs|mount\.zfs|lib(zfs|zfs_core|zpool|nvpair|uutil)\.so\.[0-9.]+)")
+_ZFS_FILES = re.compile(r".*/(sbin/(zpool|zfs|mount\.zfs)|lib(zfs|zfs_core|zpool|nvpair|uutil)\.so\.[0-9.]+)")
 
 
 class Run(NamedTuple):
@@ -108,6 +108,7 @@ def page(release: str, rows: Sequence[Row], zfs: dict[str, int]) -> str:
             "",
             f"Linux {release}, QEMU without hardware acceleration, one processor, 256 MiB of memory. The initramfs is",
             "the same in both: the drivers for btrfs and ZFS are in it, as a part of the boot program.",
+            "Times are the best of a few starts; on a busy machine they vary by more than the kernels differ.",
             "",
             *table,
             "",

@@ -272,10 +272,10 @@ def _large_initrd(kernel: int, suite: str) -> Path:
 PROBE_END = "POOLBOOT-TEST-PROBE: done"
 
 _PROBE = f"""#!/bin/busybox sh
-PATH=/bin
+export PATH=/bin
+busybox mkdir -p /proc /sys /dev
+busybox mount -t proc proc /proc
 busybox --install -s /bin
-mkdir -p /proc /sys /dev
-mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 echo

@@ -12,7 +12,8 @@ from fsdrivers import fat
 from fsdrivers.block import FileDevice
 from fsdrivers.errors import NotFound
 from fsdrivers.partitions import partitions
-from qemu import layouts
+from init.efivars import LOADER, POOLBOOT
+from qemu import layouts, ovmf
 from qemu.machine import Disk, Machine
 from qemu.workshop import Made
 
@@ -68,6 +69,23 @@ def test_starts_in_vain_are_counted_on_our_partition_and_a_good_one_is_forgotten
         guest.expect("reported good: 0", SECONDS)
         guest.wait_exit()
     assert remembered(image) == f"try 1 counted:@/{NEWER}\n"
+
+
+def test_starts_are_counted_in_a_variable_of_the_firmware(machine: Machines, disks: Made, tmp_path: Path) -> None:
+    """The root has the unit that reports: so its boots are counted, three in vain each."""
+    full = f"try 3 counted:@/{NEWER}\n".encode()
+    once = f"counted:@/{OLDER}\0".encode("utf-16-le")
+    store = ovmf.with_variables({("Boots", POOLBOOT): full, ("LoaderEntryDefault", LOADER): once}, tmp_path / "vars.fd")
+    firmware = ovmf.Firmware(ovmf.OVMF / "OVMF_CODE_4M.fd", store.path, True)
+    with machine([disks.disks[entry_disks.COUNTED]], "poolboot.append=report-good", firmware=firmware) as guest:
+        guest.expect(f"poolboot: booting .* kernel=/boot/vmlinuz-{OLDER} ", SECONDS)
+        guest.expect("poolboot: try 1 of 3 for .*, as EFI variable Boots has it", SECONDS)
+        guest.expect("reported good: 0", SECONDS)
+        guest.wait_exit()
+    with machine([disks.disks[entry_disks.COUNTED]], "poolboot.entry=1", firmware=firmware) as guest:
+        guest.expect(rf"poolboot: warning: .*{NEWER} is passed over: it was started 3 times in vain", SECONDS)
+        # The older one was reported good: it begins anew.
+        guest.expect(rf"poolboot: try 1 of 3 for .*{OLDER}", SECONDS)
 
 
 def test_kernels_in_another_subvolume_as_grub_states_them(machine: Machines, disks: Made) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from efi_files import Loader, add_conf, variant
 
-from init.efivars import POOLBOOT
 from loader import esp
 from loader.make import Wishes
 from qemu import layouts, ovmf
@@ -70,9 +69,8 @@ def test_path_c_stages_reboots_and_comes_back(
     [
         ({"readonly": True}, r"mount of /dev/\S+: (EROFS|EACCES): .*; the disk is read-only"),
         ({"size": 16}, r"not enough room on the EFI system partition: \S+ MiB needed, \S+ MiB free"),
-        ({"full": True}, r"EFI variable \S+ cannot be written: ENOSPC"),
     ],
-    ids=["read-only", "no room", "NVRAM full"],
+    ids=["read-only", "no room"],
 )
 def test_a_machine_that_cannot_stage_says_why(
     firmware: Firmwares, loader: Loader, system: list[Path], tmp_path: Path, trouble: dict[str, Any], complaint: str
@@ -82,18 +80,10 @@ def test_a_machine_that_cannot_stage_says_why(
     esp.disk({"EFI/BOOT/BOOTX64.EFI": loader.efi}, image, tmp_path / "log", size << 20)
     add_conf(image, STAGING)
     store = ovmf.kept(tmp_path / "vars.fd")
-    if trouble.get("full"):
-        store = full_store(tmp_path / "full.fd")
     with firmware([Disk(image, snapshot=False, readonly=trouble.get("readonly", False)), *system], store) as guest:
         guest.expect(r"poolboot: booting ", BOOT_SECONDS)
         guest.expect(rf"poolboot: error: .*{complaint}", 60)
         guest.expect(r"poolboot> ", 30)
-
-
-def full_store(target: Path) -> ovmf.Store:
-    """A store of 256 KiB with less room than Linux leaves to the firmware: 5 KiB, arch/x86/platform/efi/quirks.c."""
-    filling = {(f"Filling{number}", POOLBOOT): bytes(size) for number, size in enumerate([30000] * 8 + [16000])}
-    return ovmf.with_variables(filling, target)._replace(keep=True)
 
 
 def test_a_machine_without_efi_variables_boots_by_kexec(

@@ -52,7 +52,7 @@ def log_in(guest: Machine) -> None:
 
 def ask(guest: Machine, command: str, timeout: float = 120) -> str:
     """What ``command`` prints, without blanks around it; it has to succeed."""
-    guest.send(f"{command}; echo status-$?-\n")
+    guest.send(f"{command}; printf '\\nstatus-%d-\\n' $?\n")  # on a line of its own when nothing else is printed
     found = guest.expect(r"(?s)(.*?)^status-(\d+)-$", timeout)
     guest.expect(_PROMPT, 60)
     assert found[2] == "0", found[1]

@@ -63,7 +63,7 @@ def _copy(source: int, target: str, depth: int) -> int:
 
 def run(argv: list[str], patience: float) -> int:
     """Run a program without streams; its exit status, or -1 when it is not done after ``patience`` seconds."""
-    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PID 1 lets the kernel reap, and would never hear of it
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the handler of PID 1 would reap it first
     try:
         pid = os.fork()
         if pid == 0:

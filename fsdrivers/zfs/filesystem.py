@@ -90,12 +90,12 @@ class ZfsFilesystem(filesystem.Filesystem):
     def link_target(self, node: Hashable) -> str:
         number = cast(int, node)
         own = self.attributes(number)
-        if own.symlink is not None:
-            return os.fsdecode(own.symlink[: own.size])
-        dnode = self._objset.dnode(number)
         if own.size > MAX_PATH:
-            raise dnode.corrupt("length of symlink", 0, own.size)
-        return os.fsdecode(dnode.whole(own.size))
+            raise self._objset.dnode(number).corrupt("length of symlink", 0, own.size)
+        target = own.symlink[: own.size] if own.symlink is not None else self._objset.dnode(number).whole(own.size)
+        if not target or b"\0" in target:  # a hole where the target should be, for one
+            raise self._objset.dnode(number).corrupt("target of symlink", 0, len(target))
+        return os.fsdecode(target)
 
     def pieces(self, node: Hashable, offset: int, length: int) -> Iterator[Piece]:
         number = cast(int, node)

@@ -126,12 +126,12 @@ def _attributes(dnode: Dnode, registry: Registry) -> Attributes:
         for name, (at, length) in registry.locate(dnode, data, order).items():
             if at + length > len(data):
                 raise dnode.corrupt(f"system attribute {name}: end", at, length)
-            if length == 8:
+            if name in _BYTES:  # first: a target may be as long as a number
+                found[name] = data[at : at + length]
+            elif length == 8:
                 numbers[name] = words[at >> 3]
             elif name in _TIMES and length == 16:
                 numbers[name] = _signed(words[at >> 3]) * _SECOND + words[(at >> 3) + 1]
-            elif name in _BYTES:
-                found[name] = data[at : at + length]
     get = numbers.get
     try:
         return Attributes(

@@ -238,6 +238,16 @@ for kind in sa on; do
     umount /mnt/a
 done
 finish tank"""),
+    # A target may stand among the attributes, behind them, in a spill block or in the object, and be of any length.
+    "symlinks": Pool(rf"""
+members 1
+{CREATE} -o version=28 tank $D
+for version in 4 5; do
+    zfs create -o version=$version tank/v$version; mount -t zfs tank/v$version /mnt/a
+    for length in {{1..300}} 511 512 513 1000 4000; do ln -s "$(printf "%0${{length}}d" $length | tr 0 /)" /mnt/a/l$length; done
+    umount /mnt/a
+done
+finish tank"""),
     # OpenZFS 2.1 makes gang blocks of three in a hundred of those above the limit.
     "gang": Pool(rf"""
 members 2

@@ -42,6 +42,7 @@ SHOWN = {
     "datasets": ("datasets, volumes, snapshots, clones, a promoted clone, properties, bootfs", "-"),
     "names": ("case-insensitive, mixed and normalised file systems; a directory of 1500 names", "-"),
     "xattrs": ("extended attributes in SA, in spill blocks and in directories; access lists", "-"),
+    "symlinks": ("targets of every length, in file systems of versions 4 and 5", "-"),
     "encrypted": ("encrypted datasets beside a plain one: refused with the format of their key", "-"),
     "features": ("bookmarks, a redacted dataset, a checkpoint, a limit: what a reader has nothing to do with", "-"),
     "log": ("a crash: the intent log with creates, writes, renames, removes, truncates, attributes", "any one"),

@@ -99,6 +99,10 @@ class FileDevice(BlockDevice):
             os.close(self._fd)
             self._fd = -1
 
+    def __del__(self) -> None:
+        if hasattr(self, "_fd"):  # opening may have failed
+            self.close()
+
     def __enter__(self) -> FileDevice:
         return self
 

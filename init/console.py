@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import stat
@@ -172,7 +173,10 @@ class Console:
         pending = [terminal for terminal in heard.values() if terminal.decoder.pending]
         bounds = [timeout, ESCAPE_PATIENCE if pending else None, REOPEN if self._lost else None]
         bound = min((one for one in bounds if one is not None), default=None)
-        ready = select.select(heard, (), (), bound)[0]
+        poll = select.poll()  # select() takes no descriptor above 1023, which many disks and trees may use up
+        for source in heard:
+            poll.register(source, select.POLLIN)
+        ready = [source for source, _ in poll.poll(None if bound is None else math.ceil(bound * 1000))]
         for source in ready:
             self._receive(heard[source])
         for terminal in pending:

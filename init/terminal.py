@@ -140,7 +140,11 @@ class Terminal:
             return
 
     def _writable(self) -> bool:
-        return self.sink is None or bool(select.select((), (self.sink,), (), 0)[1])
+        if self.sink is None:
+            return True
+        poll = select.poll()
+        poll.register(self.sink, select.POLLOUT)
+        return bool(poll.poll(0))
 
     def _moves(self, ready: Callable[[], bool]) -> bool:
         """Wait until ``ready``; False when nothing was sent for STUCK seconds before that.

@@ -63,7 +63,7 @@ class Disks:
         """The path of the device node, made here when the kernel has no devtmpfs to do it."""
         path = f"{self._dev}/{name.replace('!', '/')}"
         if not os.path.exists(path):
-            major, minor = _text(f"{self._sys}/class/block/{name}/dev").split(":")
+            major, minor = attribute(f"{self._sys}/class/block/{name}/dev").split(":")
             os.makedirs(os.path.dirname(path), exist_ok=True)
             os.mknod(path, stat.S_IFBLK | 0o600, os.makedev(int(major), int(minor)))
         return path
@@ -79,7 +79,7 @@ def whole_disks(sys: str = "/sys") -> Iterable[str]:
     for name in names:
         if name.rstrip("0123456789") in _SKIPPED or os.path.exists(f"{base}/{name}/partition"):
             continue
-        if _text(f"{base}/{name}/size") in ("", "0") or _list(f"{base}/{name}/holders"):
+        if attribute(f"{base}/{name}/size") in ("", "0") or _list(f"{base}/{name}/holders"):
             continue
         yield name
 
@@ -94,7 +94,8 @@ def human(size: int) -> str:
     return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
 
 
-def _text(path: str) -> str:
+def attribute(path: str) -> str:
+    """What a file of sysfs says; "" when it is not there."""
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             return file.read().strip()

@@ -10,6 +10,8 @@ import os
 import signal
 import struct
 
+from init.devices import attribute
+
 # include/uapi/linux/watchdog.h, v6.12
 WDIOC_KEEPALIVE, WDIOC_SETTIMEOUT, WDIOC_GETTIMEOUT = 0x80045705, 0xC0045706, 0x80045707
 PINGS = 4  # in each of its periods
@@ -69,7 +71,7 @@ class Watchdog:
         found = []
         for name in [*(f"watchdog{number}" for number in range(MAX_DEVICES)), "watchdog"]:
             if os.path.exists(path := f"{self._dev}/{name}"):
-                found.append((_text(f"{self._sys}/class/watchdog/{name}/identity") == SOFTWARE, path))
+                found.append((attribute(f"{self._sys}/class/watchdog/{name}/identity") == SOFTWARE, path))
         return min(found)[1] if found else None
 
     def _expected(self) -> bool:
@@ -81,7 +83,7 @@ class Watchdog:
         return self._parameter("open_timeout") not in ("", "0") or self._parameter("handle_boot_enabled") == "N"
 
     def _parameter(self, name: str) -> str:
-        return _text(f"{self._sys}/module/watchdog/parameters/{name}")
+        return attribute(f"{self._sys}/module/watchdog/parameters/{name}")
 
     def _period(self, wanted: int) -> int:
         """Set the period to ``wanted`` seconds (0: as it is), and return what the device made of it."""
@@ -102,11 +104,3 @@ class Watchdog:
 
     def _timer(self, seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""

@@ -24,7 +24,7 @@ def slim() -> tuple[Path, Path]:
     """The slim kernel, which has its drivers built in, and the initramfs that belongs to it."""
     for what in ("kernel", "loader"):
         subprocess.run([sys.executable, run.PROJECT / "build.py", what], cwd=run.PROJECT, check=True)
-    return run.BUILD / "vmlinuz-slim", run.BUILD / "loader" / "initramfs.cpio.zst"
+    return run.BUILD / "vmlinuz", run.BUILD / "loader" / "initramfs.cpio.zst"
 
 
 def initrd(folder: Path, plain: Path, stay: bool = False) -> Path:

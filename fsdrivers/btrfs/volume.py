@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from fsdrivers import redundancy
-from fsdrivers.block import BlockDevice, room
+from fsdrivers.block import BlockDevice, Rooms
 from fsdrivers.btrfs import checksum, geometry
 from fsdrivers.btrfs.chunks import ChunkMap
 from fsdrivers.btrfs.geometry import Copy, Segment, Stripe
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 STALE = 1 << 20  # rank of a leg that missed writes: after all others, however often those failed
 SHUN = 16  # failures of a leg after which another copy is asked first
 
+ROOM = 1 << 20  # bytes that are read at a time, mostly
+
 Verify = Callable[[bytes, Attempt], FsError | None]
+_Piece = tuple[Segment, memoryview, Known]  # a segment, where its bytes go, and what is known of its row
 
 
 class Leg:
@@ -43,6 +46,38 @@ class Leg:
             self.rank += 1
 
 
+class Plan:
+    """What is to be read first: neighbours on one device in one go."""
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[Leg, int, list[_Piece]]] = []
+        self._ends: dict[Leg, tuple[int, list[_Piece]]] = {}
+
+    def add(self, leg: Leg, offset: int, piece: _Piece) -> None:
+        """``piece`` can be had from byte ``offset`` of ``leg``."""
+        end, pieces = self._ends.get(leg, (-1, []))
+        if end != offset:
+            pieces = []
+            self._runs.append((leg, offset, pieces))
+        pieces.append(piece)
+        self._ends[leg] = offset + piece[0].length, pieces
+
+    def read(self) -> list[_Piece]:
+        """Read all; the pieces of runs that could not be read."""
+        failed: list[_Piece] = []
+        for leg, offset, pieces in self._runs:
+            try:
+                leg.device.read_scattered(offset, [buffer for _, buffer, _ in pieces])
+            except ReadError:
+                leg.failed()
+                failed += pieces
+                continue
+            for segment, buffer, known in pieces:
+                if segment.chunk.profile.parity:
+                    known.columns[segment.column] = buffer
+        return failed
+
+
 class Volume:
     """Reads by logical address.  ``name`` is what errors call the filesystem, ``legs`` is keyed by device uuid."""
 
@@ -51,6 +86,7 @@ class Volume:
         self.chunks = ChunkMap(name)
         self.stripes: StripeTree | None = None
         self.sectorsize = superblock.sectorsize
+        self._rooms = Rooms(ROOM)
         self.checksum = checksum.TYPES[superblock.csum_type]
 
     def leg(self, stripe: Stripe) -> Leg | None:
@@ -123,22 +159,25 @@ class Volume:
     def _fetch(self, segments: list[Segment], start: int, length: int) -> tuple[memoryview, list[tuple[int, int]]]:
         """The bytes of ``segments``, unverified, from whichever copy comes first; and the ranges (relative to
         ``start``) that no device delivered."""
-        if len(segments) == 1 and not segments[0].chunk.profile.parity:
-            for leg, copy in self.ranked(segments[0]):
-                try:
-                    return memoryview(leg.device.read(copy.offset, length)), []
-                except ReadError:
-                    leg.failed()
-            return memoryview(bytes(length)), [(0, length)]
-        data = room(length)
-        unread = []
-        known = Known()
+        data = self._rooms.take(length)
+        plan = Plan()
+        pieces, known = [], Known()
         for segment in segments:
             first = segment.start - start
             if not known.fits(segment):
                 known = Known(segment)
-            if not self._fill(segment, data[first : first + segment.length], known):
-                unread.append((first, first + segment.length))
+            piece = (segment, data[first : first + segment.length], known)
+            best = next(self.ranked(segment), None)
+            if best is None:
+                pieces.append(piece)
+            else:
+                plan.add(best[0], best[1].offset, piece)
+        # Last, because reconstructions want the other columns of their rows.
+        pieces += plan.read()
+        unread = []
+        for segment, buffer, known in pieces:
+            if not self._fill(segment, buffer, known):
+                unread.append((segment.start - start, segment.start - start + segment.length))
         return data, unread
 
     def _fill(self, segment: Segment, buffer: memoryview, known: Known) -> bool:

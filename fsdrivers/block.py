@@ -25,7 +25,7 @@ class Rooms:
     """
 
     def __init__(self, size: int) -> None:
-        """Rooms of ``size`` bytes are kept; larger ones are made for the occasion."""
+        """Rooms of ``size`` bytes are kept; others are made for the occasion, so that small things pin no large ones."""
         self._size = size
         self._kept: deque[bytearray] = deque()
         # The C library gives memory back to the kernel with every block that it frees, and has it zeroed again with
@@ -34,7 +34,7 @@ class Rooms:
 
     def take(self, length: int) -> memoryview:
         """``length`` bytes with anything in them.  Threads may call this at the same time."""
-        if length > self._size:
+        if not self._size // 4 < length <= self._size:
             return memoryview(bytearray(length + _ASIDE))[_ASIDE:]
         memory = self._free() or bytearray(_ASIDE + self._size)
         view = memoryview(memory)[_ASIDE : _ASIDE + length]

@@ -19,6 +19,7 @@ from fsdrivers.redundancy import Attempt
 Key = tuple[int, int, int]
 HEADER_SIZE = layout.HEADER.size
 _INFINITE = 1 << 64  # larger than any field of a key
+_END = (_INFINITE, 0, 0)
 
 _offsets, _sizes = itemgetter(3), itemgetter(4)
 
@@ -175,6 +176,8 @@ class Tree:
 
     def __init__(self, nodes: Nodes, root: Pointer) -> None:
         self._nodes, self.root = nodes, root
+        # Where the last search ended, and the keys [low, high) that would end there too.
+        self._last: tuple[Key, Key, list[tuple[Node, int]], Node] | None = None
 
     def find(self, objectid: int, kind: int, offset: int) -> Item | None:
         """The item with exactly this key, or None.  Raises Corrupt, ReadError, MissingDevices (as all methods)."""
@@ -225,13 +228,21 @@ class Tree:
 
     def _descend(self, key: Key) -> tuple[list[tuple[Node, int]], Node]:
         """The leaf where ``key`` is or would be, and the (node, index) pairs above it."""
+        known = self._last
+        if known is not None and known[0] <= key < known[1]:
+            return known[2].copy(), known[3]
         node = self._nodes.load(self.root)
         path = []
         last = (*key, _INFINITE)
+        beyond = _END
         while node.level:
             index = max(bisect_right(node.items, last) - 1, 0)
             path.append((node, index))
+            if index + 1 < len(node.items):
+                beyond = node.items[index + 1][:3]
             node = self._child(node, index)
+        if node.items:
+            self._last = node.items[0][:3], beyond, path.copy(), node
         return path, node
 
     def _next(self, path: list[tuple[Node, int]]) -> Node | None:

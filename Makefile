@@ -13,7 +13,7 @@ SPREAD := --numprocesses $(JOBS) --dist loadfile
 SUITE ?= bookworm
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help run test qemu-test firmware-test unit-test lint bench image setup clean
+.PHONY: help run test qemu-test firmware-test arm64 unit-test lint bench image setup clean
 
 help:
 	@echo "make run        build the boot image, make a Debian on three btrfs disks, boot it in QEMU"
@@ -21,6 +21,7 @@ help:
 	@echo "make unit-test  only the tests that need no QEMU"
 	@echo "make qemu-test  only the boots"
 	@echo "make firmware-test  the EFI file: disk, ISO, Secure Boot, Path C (not part of make test)"
+	@echo "make arm64      cross-build kernel and program, boot them in an emulated arm64 machine (not part of make test)"
 	@echo "make lint       ruff and mypy --strict"
 	@echo "make bench      measure against the budgets"
 	@echo "make image      build/vmlinuz and build/initramfs.cpio.zst"
@@ -33,7 +34,7 @@ run: setup
 	@$(PYTHON) -m qemu run --suite $(SUITE) $(if $(KERNEL),--kernel $(KERNEL)) $(ARGS)
 
 test: setup lint image
-	$(PYTEST) $(SPREAD) -m "not firmware $(if $(ZFS),,and not zfs)" tests $(ARGS)
+	$(PYTEST) $(SPREAD) -m "not firmware and not arm64 $(if $(ZFS),,and not zfs)" tests $(ARGS)
 
 qemu-test: setup image
 	$(PYTEST) $(SPREAD) -m "boot $(if $(ZFS),or zfs)" tests/boot $(ARGS)
@@ -42,8 +43,13 @@ qemu-test: setup image
 firmware-test: setup
 	$(PYTEST) -m firmware tests/boot $(ARGS)
 
+# Compiles a second kernel: as much as the first one took.
+arm64:
+	@./setup.sh --arm64
+	$(PYTEST) -m arm64 tests/boot $(ARGS)
+
 unit-test: setup
-	$(PYTEST) -m "not boot and not images and not firmware and not zfs" tests $(ARGS)
+	$(PYTEST) -m "not boot and not images and not firmware and not arm64 and not zfs" tests $(ARGS)
 
 lint: setup
 	$(PYTHON) -m ruff check .

@@ -5,6 +5,7 @@
     python build.py native           compile fsdrivers/native beside its sources
     python build.py kernel           only the kernel: of kernel-config/, compiled from Debian's source
     python build.py loader           build/loader.efi, loader.img and loader.iso
+    python build.py --arch arm64     the same for another architecture, in build/arm64
 
 How it is done is in the package ``artefacts``; this file is the command line.
 """
@@ -16,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from artefacts import debian, initramfs, native, program
+from artefacts import debian, initramfs, native, program, toolchain
 from artefacts.steps import BuildError, replace, short, step
 
 PROJECT = Path(__file__).resolve().parent
@@ -27,12 +28,14 @@ WHAT = ("all", "program", "native", "kernel", "loader")
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after a message when something could not be built."""
     options = _parser().parse_args(arguments)
+    if options.output is None:
+        options.output = PROJECT / "build" / ("" if options.arch == toolchain.machine() else options.arch)
     start = time.monotonic()
     try:
         if options.what == "native":
             _native(options)
         elif options.what == "program":
-            program.build(options.output, static=not options.dynamic)
+            _program(options)
         elif options.what == "kernel":
             _kernel_alone(options)
         elif options.what == "loader":
@@ -54,7 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="build.py", description="Build the boot image of poolboot.")
     parser.add_argument("what", nargs="?", default="all", choices=WHAT)
-    parser.add_argument("--output", type=Path, default=PROJECT / "build", metavar="DIR", help="default: build/")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="default: build/, for another architecture build/ARCH/"
+    )
     parser.add_argument(
         "--dynamic", action="store_true", help="a dynamic program with its libraries, where there is no libpython.a"
     )
@@ -80,7 +85,10 @@ def _parser() -> argparse.ArgumentParser:
         "--kernel-package", default="linux-image-cloud-amd64", metavar="NAME", help="with --kernel debian (%(default)s)"
     )
     parser.add_argument(
-        "--arch", default="x86_64", choices=["x86_64", "arm64"], help="of the slim kernel (%(default)s)"
+        "--arch",
+        default=toolchain.machine(),
+        choices=sorted(toolchain.TRIPLETS),
+        help="of program and slim kernel (%(default)s)",
     )
     parser.add_argument("--compare", action="store_true", help="kernel: also measure what slimming buys, for the docs")
     loader = parser.add_argument_group("loader")
@@ -93,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _everything(options: argparse.Namespace) -> None:
     includes = [initramfs.parse_include(text) for text in options.include]
-    made = program.build(options.output, static=not options.dynamic)
+    made = _program(options)
     kernel = _kernel(options)
     _install_kernel(kernel, options.output)
     carried = kernel if kernel.modules.is_dir() else None
@@ -101,18 +109,21 @@ def _everything(options: argparse.Namespace) -> None:
     _print_sizes(parts, image, options.output / "vmlinuz")
 
 
+def _program(options: argparse.Namespace) -> program.Program:
+    return program.build(options.output, static=not options.dynamic, chain=toolchain.find(options.arch))
+
+
 def _kernel_alone(options: argparse.Namespace) -> None:
     kernel = _kernel(options)
-    name = "vmlinuz" if options.arch == "x86_64" else f"vmlinuz-{options.arch}"
-    _install_kernel(kernel, options.output, name)
-    print(f"build:   {short(options.output / name)}  {kernel.vmlinuz.stat().st_size:,} bytes")
+    _install_kernel(kernel, options.output)
+    print(f"build:   {short(options.output / 'vmlinuz')}  {kernel.vmlinuz.stat().st_size:,} bytes")
     if not options.compare:
         return
     from artefacts import kernel_compare
     from qemu import zfs
     from qemu.measure import measure
 
-    made = program.build(options.output, static=not options.dynamic)
+    made = _program(options)
     image, _ = initramfs.build(options.output / "loader", made, None, kernel.release, [])
     page = kernel_compare.compare(options.suite, image, zfs.modules(options.suite).modules, measure)
     target = PROJECT / "docs" / "kernel-slimming.md"
@@ -123,7 +134,7 @@ def _kernel_alone(options: argparse.Namespace) -> None:
 def _loader(options: argparse.Namespace) -> None:
     from loader import make, uki
 
-    made = program.build(options.output, static=not options.dynamic)
+    made = _program(options)
     kernel = _kernel(options)
     carried = kernel if kernel.modules.is_dir() else None
     includes = [initramfs.parse_include(text) for text in options.include]
@@ -158,9 +169,9 @@ def _kernel(options: argparse.Namespace) -> debian.Kernel:
     return debian.Kernel(options.kernel, modules, modules.name)
 
 
-def _install_kernel(kernel: debian.Kernel, output: Path, name: str = "vmlinuz") -> None:
+def _install_kernel(kernel: debian.Kernel, output: Path) -> None:
     data = kernel.vmlinuz.read_bytes()
-    target = output / name
+    target = output / "vmlinuz"
     if not target.exists() or target.read_bytes() != data:
         replace(target, data)
 

@@ -3,6 +3,7 @@
 # Does nothing that is already done.  Root (or sudo without a password) is needed only when packages are missing.
 #
 #   setup.sh           all of it
+#   setup.sh --arm64   also what `make arm64` needs
 #   setup.sh --check   only say which packages are missing (exit 1 if any)
 set -eu
 cd "$(dirname "$0")"
@@ -18,6 +19,8 @@ packages="$packages bc bison flex libelf-dev libssl-dev"
 packages="$packages mtools fdisk dosfstools xorriso sbsigntool openssl"
 # Only the tests: what other programs make of our files, and we of theirs.
 packages="$packages cpio lz4 bzip2"
+# Only `make arm64`: the cross compiler, and machines of that kind.
+[ "${1:-}" != --arm64 ] || packages="$packages gcc-aarch64-linux-gnu qemu-system-arm qemu-efi-aarch64"
 
 log=build/setup.log
 log_started=

@@ -85,12 +85,13 @@ def packages(
     return cache.entry("debian", label, make) / "tree"
 
 
-def kernel(suite: str = "bookworm", package: str = "linux-image-cloud-amd64") -> Kernel:
+def kernel(suite: str = "bookworm", package: str = "linux-image-cloud-amd64", architecture: str = "amd64") -> Kernel:
     """The current stock kernel of ``suite``: of Debian's metapackage ``package`` or of a linux-image package.
 
     Raises BuildError.
     """
-    return kernel_in(packages(suite, [package], dependencies=False, follow=r"linux-(image|modules)-[0-9].*"))
+    follow = r"linux-(image|modules)-[0-9].*"
+    return kernel_in(packages(suite, [package], architecture=architecture, dependencies=False, follow=follow))
 
 
 def kernel_in(tree: Path) -> Kernel:

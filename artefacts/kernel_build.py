@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from artefacts import cache, debian, kernel_config
+from artefacts import cache, debian, kernel_config, toolchain
 from artefacts.kernel_config import Option, Version
 from artefacts.steps import BuildError, run, step
 
@@ -48,20 +48,15 @@ class Architecture(NamedTuple):
     target: str
     image: str
     """Below the build directory."""
-    compiler: str
-    """Prefix of a cross compiler; "" on a machine of this architecture."""
-    package: str
-    """What brings the cross compiler."""
 
 
 ARCHITECTURES = {
     one.name: one
     for one in (
-        Architecture("x86_64", "x86", "bzImage", "arch/x86/boot/bzImage", "x86_64-linux-gnu-", "gcc-x86-64-linux-gnu"),
-        Architecture("arm64", "arm64", "Image", "arch/arm64/boot/Image", "aarch64-linux-gnu-", "gcc-aarch64-linux-gnu"),
+        Architecture("x86_64", "x86", "bzImage", "arch/x86/boot/bzImage"),
+        Architecture("arm64", "arm64", "Image", "arch/arm64/boot/Image"),
     )
 }
-_NATIVE = {"x86_64": "x86_64", "aarch64": "arm64"}
 
 
 class Source(NamedTuple):
@@ -88,8 +83,10 @@ def build(suite: str = "bookworm", architecture: str = "x86_64", extra: Sequence
 
     Raises BuildError; options that the kernel drops are named.
     """
+    if architecture not in ARCHITECTURES:
+        raise BuildError(f"there is no slim kernel for {architecture}", "--kernel PATH, --arch ARCH")
     arch = ARCHITECTURES[architecture]
-    compiler = "" if _NATIVE.get(os.uname().machine) == architecture else arch.compiler
+    compiler = toolchain.prefix(architecture)
     source = fetch(suite)
     fragments = [FRAGMENTS / f"disk-{architecture}.config", *extra]
     options = [option for path in fragments for option in kernel_config.read(path, source.version)]
@@ -154,12 +151,12 @@ def _make(work: Path, source: Source, arch: Architecture, compiler: str, options
         base: list[str | os.PathLike[str]] = ["make", "-C", source.tree, f"O={objects}", f"ARCH={arch.arch}"]
         if compiler:
             base.append(f"CROSS_COMPILE={compiler}")
-        hint = _HINT + (f" {arch.package}" if compiler else "")
+        hint = _HINT + (f" {toolchain.package(arch.name)}" if compiler else "")
         configure(base, objects, source, arch, options, log, hint)
         seconds = -time.monotonic()
         environment = {**_IDENTITY, "KBUILD_BUILD_TIMESTAMP": _timestamp(source)}
         jobs = str(len(os.sched_getaffinity(0)))
-        run(["nice", "-n", "10", *base, f"-j{jobs}", arch.target], log=log, hint=hint, env=environment)
+        run([*base, f"-j{jobs}", arch.target], log=log, hint=hint, env=environment)
         seconds += time.monotonic()
         shutil.copyfile(objects / arch.image, work / "vmlinuz")
         shutil.copyfile(objects / ".config", work / "config")
@@ -221,5 +218,6 @@ def _compiler_version(prefix: str, arch: Architecture) -> str:
     try:
         done = subprocess.run([f"{prefix}gcc", "--version"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        raise BuildError(f"{prefix}gcc does not run", f"apt install {arch.package if prefix else 'gcc'}") from None
+        package = toolchain.package(arch.name) if prefix else "gcc"
+        raise BuildError(f"{prefix}gcc does not run", f"apt install {package}") from None
     return done.stdout.splitlines()[0]

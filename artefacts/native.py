@@ -10,26 +10,22 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import os
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable, Sequence
-from functools import cache as memoize
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from artefacts import cache
 from artefacts.steps import BuildError, run, step
+from artefacts.toolchain import NATIVE, Toolchain
 
 PROJECT = Path(__file__).resolve().parent.parent
 NATIVE_PACKAGE = "fsdrivers.native"
 _FLAGS = ("-O2", "-g0", "-fPIC", "-DNDEBUG", "-ffunction-sections", "-fdata-sections")
-_LIBRARY_HINT = "apt install liblzma-dev libbz2-dev"
-_COMPILER_HINT = "apt install gcc libc6-dev python3-dev"
 
 
 class Extension(NamedTuple):
@@ -90,13 +86,14 @@ def unpack() -> Extension:
     return Extension("_unpack", "PyInit__unpack", (own,), digest([own]), (), ("lzma", "bz2"))
 
 
-def archive(modules: Iterable[Extension], directory: Path, log: Path) -> Path:
+def archive(modules: Iterable[Extension], directory: Path, log: Path, chain: Toolchain = NATIVE) -> Path:
     """``directory/libpoolboot.a`` with one object per module, and ``directory/register.c`` that names them."""
     directory.mkdir(parents=True, exist_ok=True)
     modules = sorted(modules)
     target = directory / "libpoolboot.a"
     target.unlink(missing_ok=True)
-    run(["ar", "rcsD", target, *(_object(module, log) for module in modules)], log=log, hint=_COMPILER_HINT)
+    objects = [_object(module, log, chain) for module in modules]
+    run([chain.tool("ar"), "rcsD", target, *objects], log=log, hint=chain.hint)
     (directory / "register.c").write_text(_registration(modules))
     return target
 
@@ -114,7 +111,7 @@ def build_in_place(log: Path) -> list[Path]:
             / module.name.rpartition(".")[0].replace(".", "/")
             / (stem + str(sysconfig.get_config_var("EXT_SUFFIX")))
         )
-        made = cache.entry("shared", f"{stem}-{_object_key(module)}", partial(link, module, log))
+        made = cache.entry("shared", f"{stem}-{_object_key(module, NATIVE)}", partial(link, module, log))
         library = made / "module.so"
         if not target.exists() or target.read_bytes() != library.read_bytes():
             # A new inode: a running program may have the old one mapped.
@@ -200,50 +197,40 @@ def _fetch(package: str, version: str, log: Path, work: Path) -> None:
         found[0].unlink()
 
 
-def _object(module: Extension, log: Path) -> Path:
+def _object(module: Extension, log: Path, chain: Toolchain) -> Path:
     """The module as one relocatable object with a single global symbol."""
-    name = f"{module.name}-{_object_key(module)}"
-    return cache.entry("objects", name, partial(_compile, module, log)) / "module.o"
+    name = f"{module.name}-{_object_key(module, chain)}"
+    return cache.entry("objects", name, partial(_compile, module, log, chain)) / "module.o"
 
 
-def _compile(module: Extension, log: Path, work: Path) -> None:
+def _compile(module: Extension, log: Path, chain: Toolchain, work: Path) -> None:
     parts = []
     for number, source in enumerate(module.sources):
         part = work / f"{number}.o"
         rename = f"-D{module.init}={_symbol(module)}"  # libpython has init functions too
-        flags = [*_FLAGS, *module.flags, rename, f"-I{sysconfig.get_path('include')}"]
-        run([_compiler(), *flags, "-c", source, "-o", part], log=log, hint=_COMPILER_HINT)
+        flags = [*_FLAGS, *module.flags, rename, *chain.python_flags()]
+        run([chain.compiler, *flags, "-c", source, "-o", part], log=log, hint=chain.hint)
         parts.append(part)
     whole = work / "module.o"
-    archives = [_static_library(name) for name in module.libraries]
-    run(["ld", "-r", *parts, *archives, "-o", whole], log=log, hint=_COMPILER_HINT)
-    run(["objcopy", f"--keep-global-symbol={_symbol(module)}", whole], log=log, hint=_COMPILER_HINT)
+    archives = [chain.library(name) for name in module.libraries]
+    run([chain.tool("ld"), "-r", *parts, *archives, "-o", whole], log=log, hint=chain.hint)
+    run([chain.tool("objcopy"), f"--keep-global-symbol={_symbol(module)}", whole], log=log, hint=chain.hint)
     for part in parts:
         part.unlink()
 
 
 def link(module: Extension, log: Path, work: Path) -> None:
-    """Compile a module into the shared library ``work/module.so``."""
-    flags = [*_FLAGS, *module.flags, f"-I{sysconfig.get_path('include')}", "-shared", "-s", "-Wl,--gc-sections"]
+    """Compile a module into the shared library ``work/module.so`` for this machine."""
+    flags = [*_FLAGS, *module.flags, *NATIVE.python_flags(), "-shared", "-s", "-Wl,--gc-sections"]
     libraries = [f"-l{name}" for name in module.libraries]
-    command: list[str | Path] = [_compiler(), *flags, *module.sources, "-o", work / "module.so", *libraries]
-    run(command, log=log, hint=_COMPILER_HINT)
+    command: list[str | Path] = [NATIVE.compiler, *flags, *module.sources, "-o", work / "module.so", *libraries]
+    run(command, log=log, hint=NATIVE.hint)
 
 
-def _object_key(module: Extension) -> str:
-    flags = [flag.replace(str(cache.root()), "") for flag in (*_FLAGS, *module.flags)]
-    libraries = digest([_static_library(name) for name in module.libraries])
-    return cache.key(module.identity, flags, libraries, compiler_version(), sys.version)
-
-
-def _static_library(name: str) -> Path:
-    """Where the linker finds lib``name``.a.  Raises BuildError."""
-    file = f"lib{name}.a"
-    found = subprocess.run([_compiler(), f"-print-file-name={file}"], capture_output=True, text=True, check=False)
-    path = Path(found.stdout.strip())
-    if not path.is_absolute():
-        raise BuildError(f"there is no {file}", _LIBRARY_HINT)
-    return path
+def _object_key(module: Extension, chain: Toolchain) -> str:
+    flags = [flag.replace(str(cache.root()), "") for flag in (*_FLAGS, *module.flags, *chain.flags)]
+    libraries = digest([chain.library(name) for name in module.libraries])
+    return cache.key(module.identity, flags, libraries, chain.version(), sys.version)
 
 
 def _symbol(module: Extension) -> str:
@@ -262,17 +249,3 @@ def _registration(modules: Sequence[Extension]) -> str:
 def digest(paths: Iterable[Path]) -> str:
     """A hash of the contents of files."""
     return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in paths)).hexdigest()
-
-
-def _compiler() -> str:
-    return os.environ.get("CC") or "gcc"
-
-
-@memoize
-def compiler_version() -> str:
-    """What the C compiler says of itself: a part of every key."""
-    try:
-        done = subprocess.run([_compiler(), "--version"], capture_output=True, text=True, check=True)
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        raise BuildError(f"no working C compiler {_compiler()!r}", _COMPILER_HINT) from None
-    return done.stdout

@@ -3,9 +3,10 @@
 Nuitka loads this file by path and gives no other way in than the environment: ``POOLBOOT_PLUGIN`` names a JSON file
 with ``builtins`` (names of the modules in the archive), ``directory`` (where ``libpoolboot.a`` and ``register.c``
 are), ``packages`` (what may be in the program beside the standard library, whatever else is installed), ``compiled``
-(modules that become C; the others are frozen as bytecode) and ``dotted`` (whether there are built-ins inside packages).
+(modules that become C; the others are frozen as bytecode), ``dotted`` (whether there are built-ins inside packages),
+``include`` and ``libpython`` (another architecture's headers and static library of Python, or "").
 
-It reaches into ``nuitka.freezer.ImportDetection``, which is private: pyproject.toml pins Nuitka for that reason.
+It reaches into what is private to Nuitka: pyproject.toml pins it for that reason.
 """
 
 from __future__ import annotations
@@ -82,6 +83,8 @@ class BootProgramPlugin(NuitkaPluginBase):  # type: ignore[misc]
 
     def onCompilationStartChecks(self) -> None:  # noqa: N802
         _leave_memoryview_alone()
+        if _CONFIG["libpython"]:
+            _link_for_another_architecture(_CONFIG["include"], _CONFIG["libpython"])
 
     def getExtraCodeFiles(self) -> dict[str, str]:  # noqa: N802
         return {"poolboot_register.c": (Path(_CONFIG["directory"]) / "register.c").read_text()}
@@ -151,6 +154,17 @@ def _leave_memoryview_alone() -> None:
         return call_node, None, None
 
     HardImportNodesGenerated.ExpressionBuiltinsMemoryviewRef.computeExpressionCall = compute
+
+
+def _link_for_another_architecture(include: str, libpython: str) -> None:
+    """Nuitka knows no cross compiling, but the C it writes depends on the version of Python alone: only say where the
+    headers and the library are.  The compiler it takes from $CC.
+    """
+    from nuitka import MainControl
+    from nuitka.build import SconsInterface
+
+    SconsInterface.getTargetPythonIncludePath = lambda **_: include
+    MainControl.getSystemStaticLibPythonPath = lambda **_: libpython
 
 
 _keep_standard_library_small()

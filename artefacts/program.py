@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from artefacts import cache, elf, native
 from artefacts.steps import BuildError, run, short, step
+from artefacts.toolchain import NATIVE, Toolchain
 
 PROJECT = native.PROJECT
 _SOURCES = ("init", "fsdrivers")
@@ -68,20 +69,22 @@ class Program(NamedTuple):
     """The directory that it needs around it; None for a static program."""
 
 
-def build(output: Path, *, static: bool = True) -> Program:
+def build(output: Path, *, static: bool = True, chain: Toolchain = NATIVE) -> Program:
     """Compile ``init`` into ``output/init`` (static) or ``output/init.dist/`` (dynamic).
 
     Does nothing when the sources and tools are those of the last build.  Raises BuildError.
     """
-    _check_interpreter(static)
+    if chain.prefix and not static:
+        raise BuildError(f"a program for {chain.architecture} is static", "leave out --dynamic")
+    _check_interpreter(static, chain)
     with cache.alone(output / ".program.lock", f"build: waiting for another build in {short(output)}"):
-        return _build(output, static)
+        return _build(output, static, chain)
 
 
-def _build(output: Path, static: bool) -> Program:
+def _build(output: Path, static: bool, chain: Toolchain) -> Program:
     log = output / "logs" / "program.log"
     key = output / ("init.key" if static else "init-dynamic.key")
-    identity = _identity(static)
+    identity = _identity(static, chain)
     program = _existing(output, static)
     if program is not None and key.exists() and key.read_text() == identity:
         print(f"build: {short(program.binary)} is up to date", flush=True)
@@ -90,10 +93,10 @@ def _build(output: Path, static: bool) -> Program:
     with step(f"compiling the C modules of the {'static' if static else 'dynamic'} program", log):
         work = output / "native"
         extensions = native.extensions(log)
-        native.archive(extensions, work, log)
+        native.archive(extensions, work, log, chain)
     with step("compiling the program with Nuitka", output / "logs" / "nuitka.log"):
-        dist = _nuitka(output, work, [one.name for one in extensions], static)
-        program = _install(dist, output, static)
+        dist = _nuitka(output, work, [one.name for one in extensions], static, chain)
+        program = _install(dist, output, static, chain)
     if static:
         elf.check_static(program.binary)
     key.write_text(identity)
@@ -107,7 +110,7 @@ def _existing(output: Path, static: bool) -> Program | None:
     return Program(dist / "init", dist) if (dist / "init").is_file() else None
 
 
-def _check_interpreter(static: bool) -> None:
+def _check_interpreter(static: bool, chain: Toolchain) -> None:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     if not Path(sysconfig.get_path("include"), "Python.h").exists():
         raise BuildError("the headers of Python are missing", f"apt install libpython{version}-dev")
@@ -115,7 +118,7 @@ def _check_interpreter(static: bool) -> None:
         return
     name = f"libpython{version}.a"
     places = [sysconfig.get_config_var("LIBPL"), sysconfig.get_config_var("LIBDIR")]
-    if not any(place and Path(place, name).exists() for place in places):
+    if not chain.libpython and not any(place and Path(place, name).exists() for place in places):
         raise BuildError(
             f"{sys.executable} has no static {name}",
             f"apt install libpython{version}-dev; or build with --dynamic where the distribution ships none",
@@ -127,7 +130,7 @@ def _check_interpreter(static: bool) -> None:
         )
 
 
-def _nuitka(output: Path, work: Path, builtins: list[str], static: bool) -> Path:
+def _nuitka(output: Path, work: Path, builtins: list[str], static: bool, chain: Toolchain) -> Path:
     """Run Nuitka; the directory it leaves."""
     config = work / "plugin.json"
     config.write_text(
@@ -138,12 +141,15 @@ def _nuitka(output: Path, work: Path, builtins: list[str], static: bool) -> Path
                 "compiled": _COMPILED,
                 "directory": str(work.resolve()),
                 "dotted": any("." in name for name in builtins) and sys.version_info < (3, 12),
+                "include": str(chain.include or ""),
+                "libpython": str(chain.libpython or ""),
             }
         )
     )
     folder = output / ("nuitka" if static else "nuitka-dynamic")
     unwanted = [*_UNWANTED, *(_UNWANTED_STATIC if static else ()), *builtins]
-    sections = "-ffunction-sections -fdata-sections"
+    sections = ["-ffunction-sections", "-fdata-sections", *chain.flags]
+    linking = ["-Wl,--gc-sections", "-Wl,-z,noexecstack", *chain.flags]
     run(
         [
             *[sys.executable, "-m", "nuitka", "--mode=standalone", "--deployment", "--lto=no", "--quiet"],
@@ -160,10 +166,11 @@ def _nuitka(output: Path, work: Path, builtins: list[str], static: bool) -> Path
             "POOLBOOT_PLUGIN": str(config.resolve()),
             "PYTHONPATH": "",
             "PYTHONHASHSEED": "0",
-            "CFLAGS": sections,
-            "LDFLAGS": f"{'-static ' if static else ''}-Wl,--gc-sections -Wl,-z,noexecstack",
+            **({"CC": chain.compiler} if chain.prefix else {}),
+            "CFLAGS": " ".join(sections),
+            "LDFLAGS": " ".join([*(["-static"] if static else []), *linking]),
         },
-        hint="apt install gcc libc6-dev libexpat1-dev zlib1g-dev patchelf binutils file",
+        hint=f"{chain.hint} libexpat1-dev zlib1g-dev patchelf binutils file",
     )
     return folder / "init.dist"
 
@@ -172,7 +179,7 @@ def _plugin() -> Path:
     return Path(__file__).with_name("nuitka_plugin.py")
 
 
-def _install(dist: Path, output: Path, static: bool) -> Program:
+def _install(dist: Path, output: Path, static: bool, chain: Toolchain) -> Program:
     if not (dist / "init").is_file():
         raise BuildError(f"Nuitka left no {dist / 'init'}", "see build/logs/nuitka.log")
     log = output / "logs" / "nuitka.log"
@@ -182,7 +189,7 @@ def _install(dist: Path, output: Path, static: bool) -> Program:
             names = ", ".join(path.name for path in libraries)
             raise BuildError(f"the program would load {names}", "add the module to _UNWANTED in artefacts/program.py")
         shutil.copyfile(dist / "init", output / "init.new")
-        run(["strip", output / "init.new"], log=log, hint="apt install binutils")
+        run([chain.tool("strip"), output / "init.new"], log=log, hint=chain.hint)
         (output / "init.new").chmod(0o755)
         (output / "init.new").rename(output / "init")
     else:
@@ -195,7 +202,7 @@ def _install(dist: Path, output: Path, static: bool) -> Program:
     return made
 
 
-def _identity(static: bool) -> str:
+def _identity(static: bool, chain: Toolchain) -> str:
     """A hash of everything that goes into the program."""
     digest = hashlib.sha256()
     files = [path for top in _SOURCES for kind in ("*.py", "*.c") for path in (PROJECT / top).rglob(kind)]
@@ -204,4 +211,5 @@ def _identity(static: bool) -> str:
     versions = {
         name: importlib.metadata.version(name) for name in ("nuitka", "cython", "zstandard", "crc32c", "xxhash")
     }
-    return cache.key(digest.hexdigest(), versions, sys.version, platform.libc_ver(), native.compiler_version(), static)
+    library = native.digest([chain.libpython]) if chain.libpython else platform.libc_ver()
+    return cache.key(digest.hexdigest(), versions, sys.version, library, chain.version(), static)

@@ -16,7 +16,7 @@ MAX_ESP = 31 * esp.MIB
 
 _README = """\
 This disc starts poolboot, which looks for an operating system on btrfs and ZFS disks and boots it.
-The EFI file is on the appended EFI system partition, as EFI/BOOT/BOOTX64.EFI.
+On the appended EFI system partition:
 """
 
 
@@ -33,7 +33,7 @@ def make(files: Mapping[str, Path], target: Path, log: Path) -> None:
     with step(f"making {target.name}", log), tempfile.TemporaryDirectory(prefix="poolboot-iso-") as scratch:
         tree = Path(scratch, "tree")
         tree.mkdir()
-        (tree / "README.TXT").write_text(_README)
+        (tree / "README.TXT").write_text(_README + "".join(f"  {name}\n" for name in sorted(files)))
         image = Path(scratch, "esp.img")
         with image.open("wb") as file:
             file.truncate(size)

@@ -37,8 +37,8 @@ def build(output: Path, parts: uki.Parts, wishes: Wishes, architecture: str = "x
 def _build(output: Path, parts: uki.Parts, wishes: Wishes, architecture: str) -> list[Path]:
     log = output / "logs" / "loader.log"
     efi = output / "loader.efi"
-    cmdline = f"{parts.cmdline} {wishes.cmdline}".strip()
-    uki.make(parts._replace(cmdline=cmdline), efi, log, architecture)
+    cmdline = f"{uki.CMDLINES[architecture]} {wishes.cmdline}".strip()
+    uki.make(parts, cmdline, efi, log, architecture)
     if wishes.key and wishes.certificate:
         sign.sign(efi, wishes.key, wishes.certificate, log)
     name = uki.NAMES[architecture]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pefile
 
-from artefacts import debian
+from artefacts import debian, toolchain
 from artefacts.steps import BuildError, run, step
 from init import VERSION
 
@@ -23,9 +23,9 @@ TOOLS_SUITE = "trixie"
 # Of the removable-media path, which firmware starts without being configured: UEFI 2.10, table 3.5.
 NAMES = {"x86_64": "BOOTX64.EFI", "arm64": "BOOTAA64.EFI"}
 _STUBS = {"x86_64": "linuxx64.efi.stub", "arm64": "linuxaa64.efi.stub"}
-_DEBIAN = {"x86_64": "amd64", "arm64": "arm64"}
 
-CMDLINE = "console=tty0 console=ttyS0,115200"
+# The screen, and the serial port that machines of the kind have; behind them what the user says.
+CMDLINES = {"x86_64": "console=tty0 console=ttyS0,115200", "arm64": "console=tty0 console=ttyAMA0,115200"}
 
 _OS_RELEASE = f"""\
 ID=poolboot
@@ -48,20 +48,19 @@ class Parts(NamedTuple):
     initramfs: Path
     uname: str
     """The kernel's release."""
-    cmdline: str = CMDLINE
 
 
-def make(parts: Parts, target: Path, log: Path, architecture: str = "x86_64") -> None:
+def make(parts: Parts, cmdline: str, target: Path, log: Path, architecture: str = "x86_64") -> None:
     """Write ``target``.  Same parts, same bytes.  Raises BuildError."""
     for path in (parts.kernel, parts.initramfs):
         if not path.is_file():
             raise BuildError(f"{path} is missing", "python build.py kernel; python build.py")
-    if len(parts.cmdline.encode()) > 2000:
-        raise BuildError(f"the command line has {len(parts.cmdline)} characters; kernels take 2047 bytes")
+    if len(cmdline.encode()) > 2000:
+        raise BuildError(f"the command line has {len(cmdline)} characters; kernels take 2047 bytes")
     tools = debian.packages(
         TOOLS_SUITE,
         ["systemd-boot-efi", "systemd-ukify"],
-        architecture=_DEBIAN[architecture],
+        architecture=toolchain.DEBIAN[architecture],
         dependencies=False,
     )
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +71,7 @@ def make(parts: Parts, target: Path, log: Path, architecture: str = "x86_64") ->
             f"--stub={tools / 'usr/lib/systemd/boot/efi' / _STUBS[architecture]}",
             f"--linux={parts.kernel}",
             f"--initrd={parts.initramfs}",
-            f"--cmdline={parts.cmdline}",
+            f"--cmdline={cmdline}",
             f"--os-release={_OS_RELEASE}",
             f"--uname={parts.uname}",
             f"--sbat={_SBAT}",

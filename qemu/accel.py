@@ -10,15 +10,16 @@ from pathlib import Path
 from artefacts import cache
 
 PROBE_SECONDS = 5.0
-QEMU = "qemu-system-x86_64"
+QEMU = {"x86_64": "qemu-system-x86_64", "arm64": "qemu-system-aarch64"}
+"""The program by architecture."""
 
 # What a kernel says at the end of its start when it was given neither an initrd nor a root.
 _PROOF = b"Unable to mount root fs"
 
 
-def arguments(kernel: Path | None) -> list[str]:
+def arguments(kernel: Path | None, architecture: str = "x86_64") -> list[str]:
     """QEMU's options for the accelerator: KVM when $POOLBOOT_ACCEL says so or a probe proved it, else TCG."""
-    if choose(kernel) == "kvm":
+    if architecture == "x86_64" and choose(kernel) == "kvm":
         return ["-accel", "kvm", "-cpu", "max"]
     return ["-accel", "tcg", "-cpu", "max"]
 
@@ -56,7 +57,7 @@ def _boot_id() -> str:
 
 def _probe(kernel: Path) -> bool:
     command = [
-        QEMU, "-accel", "kvm", "-cpu", "max", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
+        QEMU["x86_64"], "-accel", "kvm", "-cpu", "max", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
         "-serial", "stdio", "-kernel", str(kernel), "-append", "console=ttyS0 panic=-1",
     ]  # fmt: skip
     try:

@@ -34,9 +34,9 @@ echo "booted with: $line"
 """
 
 
-def initrd(suite: str = "bookworm") -> Path:
+def initrd(suite: str = "bookworm", architecture: str = "amd64") -> Path:
     """An initrd that prints MARKER and its command line and powers off.  Raises artefacts.steps.BuildError."""
-    busybox = debian.packages(suite, ["busybox-static"])
+    busybox = debian.packages(suite, ["busybox-static"], architecture=architecture)
 
     def make(work: Path) -> None:
         archive = guest.root()
@@ -59,6 +59,20 @@ def btrfs(suite: str = "bookworm") -> Made:
             suite=suite,
             inputs=(kernel.vmlinuz, initrd(suite)),
             timeout=900,
+        )
+    )
+
+
+def arm64(suite: str = "bookworm") -> Made:
+    """Debian's kernel for arm64 on a btrfs RAID1 of two disks.  Raises as btrfs() does."""
+    kernel = debian.kernel(suite, "linux-image-cloud-arm64", "arm64")
+    return workshop.make(
+        Recipe(
+            f"arm64-{suite}",
+            _SYSTEM + _ARM64,
+            disks=(320 * MIB,) * 2,
+            suite=suite,
+            inputs=(kernel.vmlinuz, initrd(suite, "arm64")),
         )
     )
 
@@ -107,6 +121,13 @@ system() (
     printf '#!/bin/sh\n' >sbin/init
     chmod 755 sbin/init
 )
+"""
+
+_ARM64 = r"""
+mkfs.btrfs -q -f -L arm64 -d raid1 -m raid1 $DISKS
+mount $DISK /mnt
+system /mnt vmlinuz-6.1.0-1-arm64 initrd.img-6.1.0-1-arm64 arm64
+umount /mnt
 """
 
 _BTRFS = r"""

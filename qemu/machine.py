@@ -71,6 +71,9 @@ BUSES = {
     "usb": ("qemu-xhci,id=usb", "usb-storage,bus=usb.0"),
 }
 
+# Boards, by architecture, that UEFI firmware is made for.
+_MACHINES = {"x86_64": "q35", "arm64": "virt"}
+
 
 class Machine:
     """A machine that runs inside a ``with`` block.
@@ -90,6 +93,7 @@ class Machine:
         firmware: Firmware | None = None,
         memory: int = 1024,
         cpus: int = 1,
+        architecture: str = "x86_64",
         log: Path | None = None,
         reboots: bool = False,
         echo: BinaryIO | None = None,
@@ -98,6 +102,7 @@ class Machine:
         self.kernel, self.initrd, self.cmdline, self.firmware = kernel, initrd, cmdline, firmware
         self.disks = [disk if isinstance(disk, Disk) else Disk(disk) for disk in disks]
         self.memory, self.cpus, self.reboots, self.options = memory, cpus, reboots, list(options)
+        self.architecture = architecture
         self._given_log, self._echo = log, echo
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
@@ -109,12 +114,14 @@ class Machine:
 
     def command(self, serial: Sequence[str]) -> list[str]:
         """The whole command line of QEMU, with ``serial`` as the options for the console."""
-        words = [accel.QEMU, *accel.arguments(self.kernel), "-m", str(self.memory), "-smp", str(self.cpus)]
+        words = [accel.QEMU[self.architecture], *accel.arguments(self.kernel, self.architecture)]
+        words += ["-m", str(self.memory), "-smp", str(self.cpus)]
         words += ["-nodefaults", "-display", "none", "-nic", "none", *serial]
         if not self.reboots:
             words.append("-no-reboot")
+        if self.firmware or self.architecture != "x86_64":
+            words += ["-machine", _MACHINES[self.architecture]]
         if self.firmware:
-            words += ["-machine", "q35"]
             words += ["-drive", f"if=pflash,format=raw,readonly=on,file={_escape(self.firmware.code)}"]
             snapshot = "off" if self.firmware.keep else "on"
             words += ["-drive", f"if=pflash,format=raw,snapshot={snapshot},file={_escape(self.firmware.variables)}"]

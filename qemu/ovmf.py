@@ -1,4 +1,4 @@
-"""UEFI firmware for machines: OVMF, with variables and keys of our choice in its store."""
+"""UEFI firmware for machines: OVMF (for arm64: AAVMF), with variables and keys of our choice in its store."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from qemu.machine import Disk, Firmware, Machine
 OVMF = Path("/usr/share/OVMF")
 FRESH = OVMF / "OVMF_VARS_4M.fd"
 """A store as it leaves the factory: no keys, no boot options."""
+AAVMF = Path("/usr/share/AAVMF")
 
 # A name for whoever enrolled the keys; any GUID does.
 _OWNER = "6ac1d0c5-3f0c-4f8e-9f43-5b1c9b2d7f66"
@@ -35,8 +36,11 @@ class Store(NamedTuple):
 
 def start(disks: Sequence[Path | Disk], store: Store | None = None, **options: Any) -> Machine:
     """A Machine that the firmware starts from ``disks``; ``options`` are those of Machine."""
-    store = store or Store(FRESH)
-    code = OVMF / ("OVMF_CODE_4M.secboot.fd" if store.secure else "OVMF_CODE_4M.fd")
+    if options.get("architecture") == "arm64":
+        store, code = store or Store(AAVMF / "AAVMF_VARS.fd"), AAVMF / "AAVMF_CODE.fd"
+    else:
+        store = store or Store(FRESH)
+        code = OVMF / ("OVMF_CODE_4M.secboot.fd" if store.secure else "OVMF_CODE_4M.fd")
     more = [*options.pop("options", []), *(_SECURE if store.secure else [])]
     return Machine(None, None, "", disks, firmware=Firmware(code, store.path, store.keep), options=more, **options)
 

@@ -15,13 +15,17 @@ from qemu import images, run, workshop
 
 # Quick rings first: who broke a parser hears of it before the first machine starts.
 RINGS = ("unit", "fuzz", "images", "boot")
-SLOW = ("images", "boot", "firmware", "zfs")
+SLOW = ("images", "boot", "firmware", "zfs", "arm64")
 SLOW_SECONDS = 1800  # the first test that needs an image waits until it is made
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--suite", default="bookworm", help="the Debian that the boot tests boot")
     parser.addoption("--kernel", default="slim", help="bootstrap kernel for the boot tests: a path, slim or debian")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "arm64: cross-builds for arm64 and boots that (make arm64)")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -151,7 +151,7 @@ def test_the_command_line_of_a_kernel_with_disks(tmp_path: Path) -> None:
     ]
     command = Machine(Path("/k"), Path("/i"), "quiet", disks, memory=512, cpus=2).command(["-serial", "x"])
     text = " ".join(command)
-    assert command[0] == accel.QEMU
+    assert command[0] == accel.QEMU["x86_64"]
     assert "-accel tcg -cpu max -m 512 -smp 2" in text
     assert "-kernel /k -append quiet -initrd /i" in text
     assert f"file={tmp_path}/a,,b" in text
@@ -171,6 +171,13 @@ def test_the_command_line_of_firmware(tmp_path: Path) -> None:
     assert "if=pflash,format=raw,snapshot=on,file=/vars" in text
     assert "-kernel" not in command
     assert "-no-reboot" not in command
+
+
+def test_the_command_line_of_another_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POOLBOOT_ACCEL", "kvm")  # of this machine's architecture, that is
+    text = " ".join(Machine(Path("/k"), architecture="arm64").command([]))
+    assert text.startswith("qemu-system-aarch64 -accel tcg -cpu max ")
+    assert "-machine virt -kernel /k" in text
 
 
 def test_the_accelerator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -199,7 +206,7 @@ def test_only_a_guest_that_ran_makes_kvm_trusted(
     fake.chmod(0o755)
     monkeypatch.delenv("POOLBOOT_ACCEL")
     monkeypatch.setenv("POOLBOOT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(accel, "QEMU", str(fake))
+    monkeypatch.setitem(accel.QEMU, "x86_64", str(fake))
     monkeypatch.setattr(accel, "PROBE_SECONDS", 0.5)
     monkeypatch.setattr(accel.os, "access", lambda *_: True)
     assert accel.choose(None) == "tcg"  # nothing is known without a kernel to try

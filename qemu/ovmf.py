@@ -36,13 +36,19 @@ class Store(NamedTuple):
 
 def start(disks: Sequence[Path | Disk], store: Store | None = None, **options: Any) -> Machine:
     """A Machine that the firmware starts from ``disks``; ``options`` are those of Machine."""
-    if options.get("architecture") == "arm64":
-        store, code = store or Store(AAVMF / "AAVMF_VARS.fd"), AAVMF / "AAVMF_CODE.fd"
+    flash = firmware(store, options.get("architecture", "x86_64"))
+    more = [*options.pop("options", []), *(_SECURE if store and store.secure else [])]
+    return Machine(None, None, "", disks, firmware=flash, options=more, **options)
+
+
+def firmware(store: Store | None = None, architecture: str = "x86_64") -> Firmware:
+    """The firmware with a ``store``, by default a fresh one, as Machine takes it."""
+    if architecture == "arm64":
+        code, fresh = AAVMF / "AAVMF_CODE.fd", AAVMF / "AAVMF_VARS.fd"
     else:
-        store = store or Store(FRESH)
-        code = OVMF / ("OVMF_CODE_4M.secboot.fd" if store.secure else "OVMF_CODE_4M.fd")
-    more = [*options.pop("options", []), *(_SECURE if store.secure else [])]
-    return Machine(None, None, "", disks, firmware=Firmware(code, store.path, store.keep), options=more, **options)
+        code, fresh = OVMF / ("OVMF_CODE_4M.secboot.fd" if store and store.secure else "OVMF_CODE_4M.fd"), FRESH
+    store = store or Store(fresh)
+    return Firmware(code, store.path, store.keep)
 
 
 def kept(target: Path) -> Store:

@@ -46,16 +46,10 @@ def loader(request: pytest.FixtureRequest) -> Loader:
     return build(request.config.getoption("--kernel"))
 
 
-@pytest.fixture(scope="session")
-def slim(request: pytest.FixtureRequest) -> live.Slim:
-    """The slim kernel and an initramfs without modules."""
-    return live.build(request.config.getoption("--suite"))
-
-
 @pytest.fixture
-def slim_machine(slim: live.Slim, request: pytest.FixtureRequest) -> live.Machines:
-    """Makes a Machine with these that is told to switch root; its console goes to LOGS."""
-    return live.machine(slim, LOGS / f"{request.node.name}.log")
+def live_machine(boot_image: Any, request: pytest.FixtureRequest) -> live.Machines:
+    """Makes a Machine with the boot image that is told to switch root; its console goes to LOGS."""
+    return live.machine(boot_image.kernel, boot_image.initrd, LOGS / f"{request.node.name}.log")
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,11 @@
-"""Machines with the slim kernel that switch to the root on their disks, and what to ask of the system there."""
+"""Machines that switch to the root on their disks, and what to ask of the system there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from artefacts import initramfs, kernel_build, program
 from qemu import run
 from qemu.machine import Disk, Machine
 
@@ -16,28 +15,13 @@ _PROMPT = r"^ready:\d+# "
 Machines = Callable[..., Machine]
 
 
-class Slim(NamedTuple):
-    """The slim kernel and an initramfs without modules."""
-
-    kernel: Path
-    initrd: Path
-
-
-def build(suite: str) -> Slim:
-    """What build.py makes for the EFI file."""
-    kernel = kernel_build.build(suite)
-    made = program.build(run.BUILD)
-    output = run.BUILD / "slim"
-    output.mkdir(exist_ok=True)
-    return Slim(kernel.image, initramfs.build(output, made, None, kernel.release, [])[0])
-
-
-def machine(slim: Slim, log: Path) -> Machines:
-    """Makes a Machine that is told to switch root."""
+def machine(kernel: Path, initrd: Path, log: Path) -> Machines:
+    """Makes a Machine that is told to switch root; ``make(..., kernel=)`` takes another kernel."""
+    usual = kernel
 
     def make(disks: Sequence[Path | Disk], append: str = "", kernel: Path | None = None, **options: Any) -> Machine:
         cmdline = f"{run.CMDLINE} poolboot.handover=switch_root poolboot.wait=3 {append}".strip()
-        return Machine(kernel or slim.kernel, slim.initrd, cmdline, disks, log=log, **options)
+        return Machine(kernel or usual, initrd, cmdline, disks, log=log, **options)
 
     return make
 

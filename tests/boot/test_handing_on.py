@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from artefacts import cpio
-from qemu import layouts, run
-from qemu.machine import Firmware, Machine
+from qemu import layouts, ovmf, run
+from qemu.machine import Machine
 
 pytestmark = pytest.mark.firmware
 
-OVMF = Path("/usr/share/OVMF")
 LOGS = run.BUILD / "boot-logs"
 PERIOD = 30  # seconds of the watchdog
-
-
-@pytest.fixture(scope="session")
-def slim() -> tuple[Path, Path]:
-    """The slim kernel, which has its drivers built in, and the initramfs that belongs to it."""
-    for what in ("kernel", "loader"):
-        subprocess.run([sys.executable, run.PROJECT / "build.py", what], cwd=run.PROJECT, check=True)
-    return run.BUILD / "vmlinuz", run.BUILD / "loader" / "initramfs.cpio.zst"
 
 
 def initrd(folder: Path, plain: Path, stay: bool = False) -> Path:
@@ -39,12 +29,11 @@ def initrd(folder: Path, plain: Path, stay: bool = False) -> Path:
 KNOBS = f"{run.CMDLINE} poolboot.entry=menu:@/6.1.0-1-test poolboot.append-initrd=initramfs:/extra/probe.cpio"
 
 
-def test_the_tables_of_uefi_firmware_are_there_after_the_jump(slim: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_tables_of_uefi_firmware_are_there_after_the_jump(boot_image: Any, tmp_path: Path) -> None:
     disk = layouts.menu().disks[0]
-    firmware = Firmware(OVMF / "OVMF_CODE_4M.fd", OVMF / "OVMF_VARS_4M.fd")
+    image = initrd(tmp_path, boot_image.initrd)
     log = LOGS / "test_the_tables_of_uefi_firmware.log"
-    machine = Machine(slim[0], initrd(tmp_path, slim[1]), KNOBS, [disk], firmware=firmware, log=log)
-    with machine as guest:
+    with Machine(boot_image.kernel, image, KNOBS, [disk], firmware=ovmf.firmware(), log=log) as guest:
         guest.expect("poolboot: jumping after", 240)
         guest.expect("probe: has /sys/firmware/acpi/tables/FACP", 180)
         guest.expect(layouts.PROBE_END)
@@ -53,13 +42,13 @@ def test_the_tables_of_uefi_firmware_are_there_after_the_jump(slim: tuple[Path, 
         assert "ACPI: RSDP" in guest.console
 
 
-def test_the_watchdog_lives_through_waits_and_the_jump(slim: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_watchdog_lives_through_waits_and_the_jump(boot_image: Any, tmp_path: Path) -> None:
     """A countdown longer than its period does not set it off; the target, which never opens it, ends by it."""
     knobs = f"{KNOBS} poolboot.watchdog={PERIOD} poolboot.timeout={PERIOD + 15} watchdog.stop_on_reboot=0"
     options = ["-device", "i6300esb", "-action", "watchdog=poweroff"]
-    image = initrd(tmp_path, slim[1], stay=True)
+    image = initrd(tmp_path, boot_image.initrd, stay=True)
     log = LOGS / "test_the_watchdog_lives.log"
-    with Machine(slim[0], image, knobs, [layouts.menu().disks[0]], options=options, log=log) as guest:
+    with Machine(boot_image.kernel, image, knobs, [layouts.menu().disks[0]], options=options, log=log) as guest:
         guest.expect(rf"poolboot: watchdog /dev/watchdog0? restarts this machine when it hangs for {PERIOD} s", 90)
         guest.expect("Booting entry . in 45 s")
         guest.expect("poolboot: jumping after", 120)

@@ -23,8 +23,8 @@ def raid5() -> Made:
     return images.debian_raid5()
 
 
-def test_debian_runs_from_raid5_minus_one(slim_machine: Machines, raid5: Made) -> None:
-    with slim_machine([raid5.disks[0], raid5.disks[2]], memory=512) as guest:
+def test_debian_runs_from_raid5_minus_one(live_machine: Machines, raid5: Made) -> None:
+    with live_machine([raid5.disks[0], raid5.disks[2]], memory=512) as guest:
         guest.expect("poolboot: pool btrfs live .* members 2/3", 60)
         booting = guest.expect("poolboot: booting .* cmdline=(.*)", 60)[1].strip()
         left_out = guest.expect("poolboot: left out of /etc/fstab: (.*)", 30)[1]
@@ -53,8 +53,8 @@ def test_debian_runs_from_raid5_minus_one(slim_machine: Machines, raid5: Made) -
         live.leave(guest, "poweroff", "Power down")
 
 
-def test_debian_runs_from_ram_alone(slim_machine: Machines, raid5: Made) -> None:
-    with slim_machine(raid5.disks, "poolboot.switch-root=copy", memory=1024) as guest:
+def test_debian_runs_from_ram_alone(live_machine: Machines, raid5: Made) -> None:
+    with live_machine(raid5.disks, "poolboot.switch-root=copy", memory=1024) as guest:
         guest.expect(r"poolboot: copying \d+ MiB into RAM, of which \d+ MiB are free", 120)
         guest.expect("poolboot: the disks are not needed any more", 300)
         live.log_in(guest)
@@ -72,17 +72,17 @@ def test_debian_runs_from_ram_alone(slim_machine: Machines, raid5: Made) -> None
 
 
 def test_what_cannot_be_started_ends_at_the_rescue_prompt(
-    slim_machine: Machines, raid5: Made, btrfs_layouts: Made, request: pytest.FixtureRequest
+    live_machine: Machines, raid5: Made, btrfs_layouts: Made, request: pytest.FixtureRequest
 ) -> None:
     """A root whose init is a script without an interpreter; too little memory for a copy; a kernel without FUSE."""
     disk = btrfs_layouts.disks[layouts.BTRFS["snapshot"][0]]
-    with slim_machine([disk]) as guest:
+    with live_machine([disk]) as guest:
         guest.expect("poolboot: error: .*: /bin/sh cannot be started: .*no such file", 60)
         guest.expect("poolboot> ", 30)
-    with slim_machine(raid5.disks, "poolboot.switch-root=copy", memory=320) as guest:
+    with live_machine(raid5.disks, "poolboot.switch-root=copy", memory=320) as guest:
         guest.expect(r"poolboot: error: .*: the root with \d+ MiB in RAM \(\d+\S* MiB are missing\) is too large", 120)
         guest.expect("poolboot> ", 30)
     kernel = packages.kernel(request.config.getoption("--suite")).vmlinuz  # FUSE and overlayfs are modules of it
-    with slim_machine([Disk(path, "nvme") for path in raid5.disks], kernel=kernel) as guest:
+    with live_machine([Disk(path, "nvme") for path in raid5.disks], kernel=kernel) as guest:
         guest.expect("poolboot: error: .*: the running kernel has no fuse and no overlay: it needs CONFIG_FUSE_FS", 90)
         guest.expect("poolboot> ", 30)

@@ -17,10 +17,10 @@ pytestmark = pytest.mark.zfs
 FAILED = ("zfs-load-module.service",)
 
 
-def test_debian_runs_from_raidz1_minus_one(slim_machine: Machines) -> None:
+def test_debian_runs_from_raidz1_minus_one(live_machine: Machines) -> None:
     first, last = zfs_images.POOLS["raidz1"]
     disks = zfs_images.debian().disks[first:last]
-    with slim_machine([disks[0], disks[2]], memory=640) as guest:
+    with live_machine([disks[0], disks[2]], memory=640) as guest:
         guest.expect("poolboot: pool zfs rpool-raidz1 .* members 2/3", 60)
         booting = guest.expect("poolboot: booting .* cmdline=(.*)", 60)[1].strip()
         assert guest.expect("booted with: (.*)", live.BOOT_SECONDS)[1].strip() == booting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,15 +103,21 @@ def debian_root(suite: str = "bookworm") -> Path:
 
     Raises artefacts.steps.BuildError.
     """
-    command = [
-        "mmdebstrap", "--mode=auto", "--variant=minbase", "--architectures=amd64", f"--include={','.join(PACKAGES)}",
-        *LEAN, f"--essential-hook={_EARLY}", f"--customize-hook={LATE}", suite,
-    ]  # fmt: skip
-    label = f"debian-{suite}-{cache.key(*command)}"
+    hooks = [f"--essential-hook={_EARLY}", f"--customize-hook={LATE}"]
+    return root(f"debian-{suite}", suite, [f"--include={','.join(PACKAGES)}", *LEAN, *hooks])
+
+
+def root(name: str, suite: str, options: Sequence[str]) -> Path:
+    """What mmdebstrap makes of ``suite`` with ``options``, in the cache as ``name``: a zstd-compressed tar.
+
+    Raises artefacts.steps.BuildError.
+    """
+    command = ["mmdebstrap", "--mode=auto", "--variant=minbase", "--architectures=amd64", *options, suite]
+    label = f"{name}-{cache.key(*command)}"
     log = cache.root() / "roots" / f"{label}.log"
 
     def make(work: Path) -> None:
-        with step(f"making a root of Debian {suite}", log):
+        with step(f"making a root of Debian: {name}", log):
             run([*command, work / "root.tar.zst"], log=log, hint="apt install mmdebstrap uidmap debian-archive-keyring")
 
     return cache.entry("roots", label, make) / "root.tar.zst"
@@ -122,14 +129,19 @@ def debian_raid1(suite: str = "bookworm") -> Made:
     /out holds ``uuid`` and, for each file in /boot, NAME.copies (see copies_of).  Raises workshop.RecipeError or
     artefacts.steps.BuildError.
     """
+    return _on_three_disks("raid1", _RAID1, suite)
+
+
+def _on_three_disks(name: str, script: str, suite: str, *more: str) -> Made:
+    """Debian as ``script`` unpacks it, with the tools of the packages ``more`` besides those of btrfs and ext4."""
     return workshop.make(
         Recipe(
-            f"debian-{suite}-raid1",
-            _RAID1,
+            f"debian-{suite}-{name}",
+            script,
             disks=(2 * GIB, 2 * GIB, 2 * GIB),
             suite=suite,
             inputs=(debian_root(suite),),
-            packages=("btrfs-progs", "e2fsprogs"),
+            packages=("btrfs-progs", "e2fsprogs", *more),
             timeout=900,
         )
     )
@@ -174,17 +186,7 @@ def debian_raid5(suite: str = "bookworm") -> Made:
     Its fstab names what a kernel without btrfs cannot mount and disks that are gone, and CAPABLE is a ``cat`` that may
     read every file by a capability in its extended attributes.  Raises as debian_raid1() does.
     """
-    return workshop.make(
-        Recipe(
-            f"debian-{suite}-raid5",
-            _RAID5,
-            disks=(2 * GIB, 2 * GIB, 2 * GIB),
-            suite=suite,
-            inputs=(debian_root(suite),),
-            packages=("btrfs-progs", "e2fsprogs", "attr"),
-            timeout=900,
-        )
-    )
+    return _on_three_disks("raid5", _RAID5, suite, "attr")
 
 
 CAPABLE = "/usr/local/bin/capable-cat"

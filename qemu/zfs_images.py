@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from artefacts import cache
-from artefacts.steps import run, step
 from qemu import images, workshop
 from qemu import zfs as zfs_workshop
 from qemu.workshop import GIB, Made
@@ -43,21 +41,13 @@ def debian_root(suite: str = "bookworm") -> Path:
         f'rm -f "$1/usr/lib/modules/{kernel.release}/build" "$1/usr/lib/modules/{kernel.release}/source"; '
         f'chroot "$1" depmod {kernel.release} && chroot "$1" update-initramfs -c -k {kernel.release}'
     )
-    command = [
-        "mmdebstrap", "--mode=auto", "--variant=minbase", "--architectures=amd64",
+    options = [
         f"--components={','.join(zfs_workshop.COMPONENTS)}", f"--include={','.join(PACKAGES)}",
         *images.LEAN, f"--essential-hook={_EARLY}", f"--customize-hook={images.LATE}",
         f"--customize-hook=copy-in {kernel.vmlinuz} {config} /boot", '--customize-hook=mkdir -p "$1/usr/lib/modules"',
-        f"--customize-hook=copy-in {kernel.modules} /usr/lib/modules", f"--customize-hook={configure}", suite,
+        f"--customize-hook=copy-in {kernel.modules} /usr/lib/modules", f"--customize-hook={configure}",
     ]  # fmt: skip
-    label = f"debian-{suite}-zfs-{cache.key(*command)}"
-    log = cache.root() / "roots" / f"{label}.log"
-
-    def make(work: Path) -> None:
-        with step(f"making a root of Debian {suite} with ZFS", log):
-            run([*command, work / "root.tar.zst"], log=log, hint="apt install mmdebstrap uidmap debian-archive-keyring")
-
-    return cache.entry("roots", label, make) / "root.tar.zst"
+    return images.root(f"debian-{suite}-zfs", suite, options)
 
 
 def debian(suite: str = "bookworm") -> Made:

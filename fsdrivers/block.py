@@ -25,7 +25,7 @@ class Rooms:
     """
 
     def __init__(self, size: int) -> None:
-        """Rooms of ``size`` bytes are kept; others are made for the occasion, so that small things pin no large ones."""
+        """Rooms of ``size`` bytes are kept; others are made for the occasion, small things pin no large ones."""
         self._size = size
         self._kept: deque[bytearray] = deque()
         # The C library gives memory back to the kernel with every block that it frees, and has it zeroed again with
@@ -83,7 +83,7 @@ class BlockDevice(ABC):
         return bytes(buffer)
 
     def read_scattered(self, offset: int, buffers: Sequence[memoryview]) -> None:
-        """Fill ``buffers`` one after the other with the bytes at ``offset``; raises ReadError when not all can be had."""
+        """Fill ``buffers`` one after the other with the bytes at ``offset``; raises ReadError when it cannot."""
         for buffer in buffers:
             self.read_into(offset, buffer)
             offset += len(buffer)

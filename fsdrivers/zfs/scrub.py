@@ -186,9 +186,9 @@ class Scrub:
         """The intent log, as far as it goes: it ends where a block does not hold."""
         what = f"{here.name}: intent log"
         try:
-            for pointer, block in zil.chain(objset):
+            for block in zil.chain(objset):
                 if self._all:
-                    yield from self._mismatches(pointer, block, what, 0)
+                    yield from self._mismatches(block.pointer, block.raw, what, 0)
         except FsError as error:
             yield self._lost(objset.pointer, what, 0, error)
 

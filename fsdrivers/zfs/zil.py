@@ -42,6 +42,15 @@ class Record(NamedTuple):
     order: str
 
 
+class Block(NamedTuple):
+    """One block of a log: where it is, all of its bytes, and the records in it, in byte order ``order``."""
+
+    pointer: Blkptr
+    raw: bytes
+    records: bytes
+    order: str
+
+
 def records(objset: Objset, txg: int) -> Iterator[Record]:
     """The operations that a mount after ``txg`` would replay, in order.
 
@@ -53,34 +62,33 @@ def records(objset: Objset, txg: int) -> Iterator[Record]:
     # An import claims what is newer than the last txg (zil.c:zil_claim): what was not claimed yet will be.
     first_txg = claim_txg or txg + 1
     kept = 0
-    for pointer, block in chain(objset):
-        content, order, _ = _unchain(pointer, block)
-        kept += len(content)
+    for block in chain(objset):
+        kept += len(block.records)
         if kept > MAX_BYTES:
             return
-        for record, born in _split(content, order):
+        for record, born in _split(block.records, block.order):
             if last_record is not None and record.sequence > last_record:
                 return
             if record.sequence > replayed and born >= first_txg:
                 yield record
 
 
-def chain(objset: Objset) -> Iterator[tuple[Blkptr, bytes]]:
-    """The blocks of the log with the pointers to them, in order.  Raises as records()."""
+def chain(objset: Objset) -> Iterator[Block]:
+    """The blocks of the log, in order.  Raises as records()."""
     claim_txg, _, pointer, claim_block, _, _ = _header(objset)
     for _ in range(MAX_BLOCKS):
         if pointer.hole or (claim_txg and pointer.digest[3] > claim_block):
             return
         try:
-            block = _block(objset, pointer)
+            raw = _read(objset, pointer)
         except (Corrupt, ReadError):
             if claim_txg:
                 raise
             return
-        following = _unchain(pointer, block)[2]
+        content, order, following = _unchain(pointer, raw)
         if following is None:
             return
-        yield pointer, block
+        yield Block(pointer, raw, content, order)
         pointer = following
 
 
@@ -92,7 +100,7 @@ def _header(objset: Objset) -> tuple[int, int, Blkptr, int, int, int]:
     return claim_txg, replayed, blkptr.parse(raw, 0, order), block, flags, record
 
 
-def _block(objset: Objset, pointer: Blkptr) -> bytes:
+def _read(objset: Objset, pointer: Blkptr) -> bytes:
     structure = f"{objset.label}: intent log"
 
     def check(data: bytes, attempt: Attempt) -> FsError | None:

@@ -45,6 +45,15 @@ class Attributes(NamedTuple):
     dxattr: bytes | None  # extended attributes as a packed list
 
 
+class Plan(NamedTuple):
+    """Where the attributes of one layout are in a bonus or spill buffer, by what is made of them."""
+
+    numbers: list[tuple[str, int]]  # with the index of a 64-bit word
+    times: list[tuple[str, int]]  # with the index of the seconds; nanoseconds follow
+    strings: list[tuple[str, int, int]]  # with start and end in bytes
+    ends: list[tuple[int, str]]  # the ends of all attributes in bytes, in ascending order
+
+
 class Registry:
     """The attributes and layouts registered in the object set ``objset``, from its master node's SA_ATTRS."""
 
@@ -54,7 +63,7 @@ class Registry:
         self.names: dict[int, str] = {}
         self.lengths: dict[int, int] = {}
         self.layouts: dict[int, tuple[int, ...]] = {}
-        self._plans: dict[tuple[int, bytes], dict[str, tuple[int, int]]] = {}
+        self._plans: dict[tuple[int, bytes], Plan] = {}
         if registry:
             for name, value in Zap(objset.dnode(registry)).items():
                 if value:
@@ -66,8 +75,8 @@ class Registry:
                 if name.isdigit():
                     self.layouts[int(name)] = value
 
-    def locate(self, dnode: Dnode, data: bytes, order: str) -> dict[str, tuple[int, int]]:
-        """Where each attribute is in the bonus or spill buffer ``data``: name -> (offset, length)."""
+    def plan(self, dnode: Dnode, data: bytes, order: str) -> Plan:
+        """Where the attributes are in the bonus or spill buffer ``data``, all of them within it; raises Corrupt."""
         if len(data) < 8:
             raise dnode.corrupt("system attributes: length", 0, len(data))
         magic, info = layout.SA_HEADER[order].unpack_from(data)
@@ -79,16 +88,19 @@ class Registry:
         key = info, data[6:size]
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plan(dnode, info & 0x3FF, struct.unpack_from(f"{order}{(size - 6) // 2}H", data, 6), size)
+            plan = self._make(dnode, info & 0x3FF, struct.unpack_from(f"{order}{(size - 6) // 2}H", data, 6), size)
             if len(self._plans) > 256:
                 self._plans.clear()
             self._plans[key] = plan
+        if plan.ends and plan.ends[-1][0] > len(data):
+            end, name = next(one for one in plan.ends if one[0] > len(data))
+            raise dnode.corrupt(f"system attribute {name}: end", len(data), end)
         return plan
 
-    def _plan(self, dnode: Dnode, number: int, lengths: tuple[int, ...], at: int) -> dict[str, tuple[int, int]]:
+    def _make(self, dnode: Dnode, number: int, lengths: tuple[int, ...], at: int) -> Plan:
         if number not in self.layouts:
             raise dnode.corrupt("system attributes: unknown layout", 0, number)
-        plan: dict[str, tuple[int, int]] = {}
+        plan = Plan([], [], [], [])
         variable = 0
         for attribute in self.layouts[number]:
             length = self.lengths.get(attribute)
@@ -99,7 +111,14 @@ class Registry:
                     raise dnode.corrupt("system attributes: lengths", 0, variable)
                 length = lengths[variable]
                 variable += 1
-            plan[self.names[attribute]] = at, length
+            name = self.names[attribute]
+            plan.ends.append((at + length, name))
+            if name in _BYTES:  # first: a target may be as long as a number
+                plan.strings.append((name, at, at + length))
+            elif length == 8:
+                plan.numbers.append((name, at >> 3))
+            elif name in _TIMES and length == 16:
+                plan.times.append((name, at >> 3))
             at += length + 7 & ~7
         return plan
 
@@ -123,15 +142,13 @@ def _attributes(dnode: Dnode, registry: Registry) -> Attributes:
     for data, order in buffers:
         # Every attribute starts at a multiple of 8: take them all for 64-bit numbers at once.
         words = struct.unpack_from(f"{order}{len(data) >> 3}Q", data)
-        for name, (at, length) in registry.locate(dnode, data, order).items():
-            if at + length > len(data):
-                raise dnode.corrupt(f"system attribute {name}: end", at, length)
-            if name in _BYTES:  # first: a target may be as long as a number
-                found[name] = data[at : at + length]
-            elif length == 8:
-                numbers[name] = words[at >> 3]
-            elif name in _TIMES and length == 16:
-                numbers[name] = _signed(words[at >> 3]) * _SECOND + words[(at >> 3) + 1]
+        plan = registry.plan(dnode, data, order)
+        for name, index in plan.numbers:
+            numbers[name] = words[index]
+        for name, index in plan.times:
+            numbers[name] = _signed(words[index]) * _SECOND + words[index + 1]
+        for name, start, end in plan.strings:
+            found[name] = data[start:end]
     get = numbers.get
     try:
         return Attributes(

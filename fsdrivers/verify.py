@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
+
+from fsdrivers.errors import Corrupt, FsError
+
+_BATCH = 4096  # damaged places whose files are looked up together
 
 
 class Damage(NamedTuple):
@@ -28,6 +33,13 @@ class Damage(NamedTuple):
         return (
             f"{self.device}: offset {self.offset:#x}: {self.length} bytes of {self.what}{where}: {self.error} ({state})"
         )
+
+
+class Place(NamedTuple):
+    """A damaged place, and by what the driver finds the files that use it: an address, an object (0: none does)."""
+
+    damage: Damage
+    key: int
 
 
 class Totals:
@@ -56,3 +68,29 @@ class Totals:
             f"{self.damaged.get(device, 0)} bytes damaged"
             for device in sorted({*self.read, *self.damaged})
         ]
+
+
+def named(
+    places: Iterable[Place], totals: Totals, look_up: Callable[[list[Place]], Iterator[Damage]]
+) -> Iterator[Damage]:  # fmt: skip
+    """Count ``places`` as they are found and tell of them with the names of files.
+
+    To look up names takes a walk over everything: ``look_up`` gets many places with a key at a time.
+    """
+    waiting: list[Place] = []
+    for place in places:
+        totals.add(place.damage)
+        if not place.key:
+            yield place.damage
+            continue
+        waiting.append(place)
+        if len(waiting) >= _BATCH:
+            yield from look_up(waiting)
+            waiting = []
+    if waiting:
+        yield from look_up(waiting)
+
+
+def cause(error: FsError) -> str:
+    """The part of an error that the line of a damage does not say already."""
+    return error.structure if isinstance(error, Corrupt) else str(error)

@@ -20,10 +20,9 @@ from fsdrivers.btrfs.geometry import Chunk, Segment
 from fsdrivers.btrfs.store import Store
 from fsdrivers.btrfs.tree import HEADER_SIZE, Item, Node, Pointer, Tree, is_file_tree
 from fsdrivers.errors import Corrupt, FsError
-from fsdrivers.verify import Damage, Totals
+from fsdrivers.verify import Damage, Place, Totals, cause, named
 
 RUN = 1 << 20  # bytes of a chunk that are checked at a time
-_BATCH = 4096  # damaged places whose files are looked up together
 
 
 class _Top(NamedTuple):
@@ -31,13 +30,6 @@ class _Top(NamedTuple):
 
     pointer: Pointer
     subvolume: int = 0
-
-
-class _Place(NamedTuple):
-    """A damaged place, and the ``address`` in the filesystem that belongs there (0: none, as for metadata)."""
-
-    damage: Damage
-    address: int
 
 
 class Scrub:
@@ -53,19 +45,10 @@ class Scrub:
 
     def run(self) -> Iterator[Damage]:
         """Everything that is wrong, as it is found.  Raises FsError only when there is no way in at all."""
-        waiting: list[_Place] = []
-        for place in self._places():
-            self._totals.add(place.damage)
-            if not place.address:
-                yield place.damage
-                continue
-            waiting.append(place)
-            if len(waiting) >= _BATCH:
-                yield from self._named(waiting)
-                waiting = []
-        yield from self._named(waiting)
+        # The key of a place is the address in the filesystem that belongs there, 0 for metadata.
+        yield from named(self._places(), self._totals, self._named)
 
-    def _places(self) -> Iterator[_Place]:
+    def _places(self) -> Iterator[Place]:
         yield from self._superblocks()
         for top in self._trees():
             yield from self._tree(top)
@@ -73,7 +56,7 @@ class Scrub:
         if self._all:
             yield from self._parities()
 
-    def _superblocks(self) -> Iterator[_Place]:
+    def _superblocks(self) -> Iterator[Place]:
         """All copies on all devices: the first good one has been found, or nobody would be here."""
         for leg in self._volume.legs.values():
             for offset in layout.SUPER_OFFSETS:
@@ -85,8 +68,8 @@ class Scrub:
                     if superblock.parse(leg.device.read(offset, layout.SUPER_SIZE), leg.device.name, offset):
                         continue
                 except FsError as error:
-                    why = _why(error)
-                yield _Place(Damage(leg.device.name, offset, layout.SUPER_SIZE, "superblock", "", False, why), 0)
+                    why = cause(error)
+                yield Place(Damage(leg.device.name, offset, layout.SUPER_SIZE, "superblock", "", False, why), 0)
 
     # --- metadata ------------------------------------------------------------------------------
 
@@ -123,7 +106,7 @@ class Scrub:
         except FsError:
             return
 
-    def _tree(self, top: _Top) -> Iterator[_Place]:
+    def _tree(self, top: _Top) -> Iterator[Place]:
         """All nodes below ``top`` that no other tree has led to."""
         root = top.pointer
         stack = [root]
@@ -148,14 +131,14 @@ class Scrub:
             if root.owner == layout.TREE_LOG:
                 yield from self._logged(node)
 
-    def _logged(self, leaf: Node) -> Iterator[_Place]:
+    def _logged(self, leaf: Node) -> Iterator[Place]:
         """Data whose checksums are in a log still."""
         for item in _items(leaf):
             if item.type == layout.EXTENT_CSUM:
                 yield from self._summed(item)
                 self._parity.append((item.offset, item.size // self._volume.checksum.size * self._sector))
 
-    def _node(self, pointer: Pointer) -> Iterator[_Place]:
+    def _node(self, pointer: Pointer) -> Iterator[Place]:
         """The copies of one node: all, or up to the first good one."""
         size = self._store.superblock.nodesize
         what = f"tree node {pointer.bytenr:#x} of tree {pointer.owner}"
@@ -177,7 +160,7 @@ class Scrub:
                         if not self._all:
                             return
                     else:
-                        found.append((leg.device.name, copy.offset, _why(error)))
+                        found.append((leg.device.name, copy.offset, cause(error)))
                         self._bad.update((leg.device.name, copy.offset + at) for at in range(0, size, self._sector))
                 if segments[0].chunk.profile.parity:
                     self._parity.append((pointer.bytenr, size))
@@ -185,16 +168,16 @@ class Scrub:
                 self._store.nodes.load(pointer)
         except FsError as error:
             if not found:
-                found.append((self._volume.name, pointer.bytenr, _why(error)))
+                found.append((self._volume.name, pointer.bytenr, cause(error)))
             lost = True
         else:
             lost = False
         for device, offset, why in found:
-            yield _Place(Damage(device, offset, size, what, "", lost, why), 0)
+            yield Place(Damage(device, offset, size, what, "", lost, why), 0)
 
     # --- data ----------------------------------------------------------------------------------
 
-    def _data(self) -> Iterator[_Place]:
+    def _data(self) -> Iterator[Place]:
         """Every range that has checksums."""
         try:
             for item in self._sums():
@@ -202,7 +185,7 @@ class Scrub:
         except FsError:
             return  # the walk over the checksum tree has told of it
 
-    def _summed(self, item: Item) -> Iterator[_Place]:
+    def _summed(self, item: Item) -> Iterator[Place]:
         """The range whose checksums ``item`` has."""
         size = self._volume.checksum.size
         sums = memoryview(item.raw)[item.start : item.start + item.size]
@@ -214,7 +197,7 @@ class Scrub:
         tree = self._store.roots.tree_of(layout.CSUM_TREE)
         return tree.of(layout.EXTENT_CSUM_ID, layout.EXTENT_CSUM)
 
-    def _range(self, start: int, length: int, sums: memoryview | None) -> Iterator[_Place]:
+    def _range(self, start: int, length: int, sums: memoryview | None) -> Iterator[Place]:
         """All copies of a range, or with one good copy enough, as many as that takes."""
         try:
             segments = self._volume.segments(start, length)
@@ -227,7 +210,7 @@ class Scrub:
             part = None if sums is None else sums[low : low + segment.length // self._sector * size]
             yield from self._segment(segment, part)
 
-    def _segment(self, segment: Segment, sums: memoryview | None) -> Iterator[_Place]:
+    def _segment(self, segment: Segment, sums: memoryview | None) -> Iterator[Place]:
         open_ = set(range(0, segment.length, self._sector))  # sectors of which no good copy was seen
         bad: list[tuple[str, int, int, str]] = []  # device, its offset of the segment, sector in it, why
         for leg, copy in self._volume.ranked(segment):
@@ -261,7 +244,7 @@ class Scrub:
             data = memoryview(read(offset, length))
         except FsError as error:
             if length == sector:
-                yield 0, _why(error)
+                yield 0, cause(error)
                 return
             for at in range(0, length, sector):
                 part = None if sums is None else sums[at // sector * size : at // sector * size + size]
@@ -286,7 +269,7 @@ class Scrub:
         else:
             self._volume.heal(sector, bytes(sums[index : index + size]))
 
-    def _merged(self, segment: Segment, bad: list[tuple[str, int, int, str]], lost: set[int]) -> Iterator[_Place]:
+    def _merged(self, segment: Segment, bad: list[tuple[str, int, int, str]], lost: set[int]) -> Iterator[Place]:
         """Neighbouring bad sectors of one copy as one place."""
         index = 0
         while index < len(bad):
@@ -297,14 +280,14 @@ class Scrub:
                 end += self._sector
                 index += 1
             damage = Damage(name, base + at, end - at, "data", "", at in lost, why)
-            yield _Place(damage, segment.start + at)
+            yield Place(damage, segment.start + at)
 
-    def _lost(self, address: int, length: int, error: FsError) -> _Place:
-        return _Place(Damage(self._volume.name, address, length, "data", "", True, _why(error)), address)
+    def _lost(self, address: int, length: int, error: FsError) -> Place:
+        return Place(Damage(self._volume.name, address, length, "data", "", True, cause(error)), address)
 
     # --- files ---------------------------------------------------------------------------------
 
-    def _extents(self, tree: int, leaf: Node) -> Iterator[_Place]:
+    def _extents(self, tree: int, leaf: Node) -> Iterator[Place]:
         """The extents in a leaf of subvolume ``tree``: whether they make sense, and the data of those without sums."""
         for item in _items(leaf):
             if item.type != layout.EXTENT_DATA:
@@ -317,7 +300,7 @@ class Scrub:
                     continue
             except FsError as error:
                 name = self._path(tree, item.objectid)
-                yield _Place(Damage(self._volume.name, item.offset, 0, "extent", name, True, _why(error)), 0)
+                yield Place(Damage(self._volume.name, item.offset, 0, "extent", name, True, cause(error)), 0)
                 continue
             # Of what is not compressed, no more than the file has: the rest may never have been written.
             skip, length = (0, extent.stored) if extent.codec else (extent.skip, extent.length)
@@ -332,11 +315,9 @@ class Scrub:
             raise Corrupt(self._volume.name, f"inode {number} of subvolume {tree} (it is not there)", number)
         return inodes.parse(item, self._volume.name).checksummed
 
-    def _named(self, places: list[_Place]) -> Iterator[Damage]:
+    def _named(self, places: list[Place]) -> Iterator[Damage]:
         """The damages with the names of files that use them: one walk over all file trees for many places."""
-        if not places:
-            return
-        places.sort(key=lambda place: place.address)
+        places.sort(key=lambda place: place.key)
         names: dict[int, str] = {}
         seen: set[int] = set()
         for top in self._trees():
@@ -345,7 +326,7 @@ class Scrub:
         for index, place in enumerate(places):
             yield place.damage._replace(file=names.get(index, ""))
 
-    def _find(self, top: _Top, places: list[_Place], names: dict[int, str], seen: set[int]) -> None:
+    def _find(self, top: _Top, places: list[Place], names: dict[int, str], seen: set[int]) -> None:
         """Put into ``names`` (by index of ``places``) the files below ``top`` that use them."""
         root = top.pointer
         stack = [root]
@@ -365,16 +346,16 @@ class Scrub:
                 if item.type == layout.EXTENT_DATA:
                     self._match(top.subvolume, item, places, names)
 
-    def _match(self, tree: int, item: Item, places: list[_Place], names: dict[int, str]) -> None:
+    def _match(self, tree: int, item: Item, places: list[Place], names: dict[int, str]) -> None:
         try:
             extent = self._store.reader.parse(item)
         except FsError:
             return
         end = extent.address + extent.stored
-        if not extent.address or end <= places[0].address or extent.address > places[-1].address:
+        if not extent.address or end <= places[0].key or extent.address > places[-1].key:
             return
         for index, place in enumerate(places):
-            inside = extent.address < place.address + place.damage.length and place.address < end
+            inside = extent.address < place.key + place.damage.length and place.key < end
             if inside and index not in names:
                 names[index] = self._path(tree, item.objectid)
 
@@ -389,7 +370,7 @@ class Scrub:
 
     # --- parity --------------------------------------------------------------------------------
 
-    def _parities(self) -> Iterator[_Place]:
+    def _parities(self) -> Iterator[Place]:
         """P and Q of every row in which something is stored."""
         ranges = self._parity
         try:
@@ -414,12 +395,12 @@ class Scrub:
                 rows.setdefault(key, set()).update(range(inside, inside + segment.length, self._sector))
         yield from self._rows(rows)
 
-    def _rows(self, rows: dict[tuple[int, int], set[int]]) -> Iterator[_Place]:
+    def _rows(self, rows: dict[tuple[int, int], set[int]]) -> Iterator[Place]:
         for (start, row), depths in rows.items():
             yield from self._row(self._volume.chunks.at(start), row, sorted(depths))
         rows.clear()
 
-    def _row(self, chunk: Chunk, row: int, depths: list[int]) -> Iterator[_Place]:
+    def _row(self, chunk: Chunk, row: int, depths: list[int]) -> Iterator[Place]:
         """The parity of one row, at the ``depths`` (of sectors) where something is stored."""
         width, sector = chunk.data_stripes, self._sector
         first = chunk.start + row * width * layout.STRIPE_LEN
@@ -440,7 +421,7 @@ class Scrub:
             try:
                 stored = leg.device.read(place.offset, layout.STRIPE_LEN)
             except FsError as error:
-                yield self._check(number, leg.device.name, place.offset, layout.STRIPE_LEN, _why(error))
+                yield self._check(number, leg.device.name, place.offset, layout.STRIPE_LEN, cause(error))
                 continue
             self._totals.add_read(leg.device.name, len(depths) * sector)
             for at in depths:
@@ -450,17 +431,10 @@ class Scrub:
                     why = "it does not belong to the data of its row"
                     yield self._check(number, leg.device.name, place.offset + at, sector, why)
 
-    def _check(self, number: int, device: str, offset: int, length: int, why: str) -> _Place:
-        return _Place(Damage(device, offset, length, f"parity {'PQ'[number]}", "", False, why), 0)
+    def _check(self, number: int, device: str, offset: int, length: int, why: str) -> Place:
+        return Place(Damage(device, offset, length, f"parity {'PQ'[number]}", "", False, why), 0)
 
 
 def _items(leaf: Node) -> Iterator[Item]:
     for objectid, kind, offset, start, size in leaf.items:
         yield Item(objectid, kind, offset, leaf.raw, HEADER_SIZE + start, size)
-
-
-def _why(error: FsError) -> str:
-    """The part of an error that the line does not say already."""
-    if isinstance(error, Corrupt):
-        return error.structure
-    return str(error)

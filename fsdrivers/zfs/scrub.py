@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fsdrivers.block import BlockDevice
 from fsdrivers.errors import Corrupt, FsError
-from fsdrivers.verify import Damage, Totals
+from fsdrivers.verify import Damage, Place, Totals, cause, named
 from fsdrivers.walk import walk
 from fsdrivers.zfs import blkptr, label, layout, zil
 from fsdrivers.zfs.blkptr import Blkptr
@@ -20,7 +20,6 @@ from fsdrivers.zfs.dmu import Dnode, Objset
 from fsdrivers.zfs.filesystem import ZfsFilesystem
 from fsdrivers.zfs.spa import Spa, Used
 
-_BATCH = 4096  # damaged places whose files are looked up together
 _ACCOUNTING = (1024, 1536, 2048)  # dmu_objset.h:os_userused_dnode, os_groupused_dnode, os_projectused_dnode
 
 
@@ -38,13 +37,6 @@ class Counted(BlockDevice):
         data = self.parent.read(offset, length)
         self._totals.add_read(self.name, length)
         return data
-
-
-class _Place(NamedTuple):
-    """A damaged place and the object of the object set that it belongs to (0: none with a path)."""
-
-    damage: Damage
-    number: int
 
 
 class _Set(NamedTuple):
@@ -94,7 +86,7 @@ class Scrub:
 
     # --- the walk ------------------------------------------------------------------------------
 
-    def _objset(self, here: _Set) -> Iterator[_Place]:
+    def _objset(self, here: _Set) -> Iterator[Place]:
         """All blocks of an object set that its predecessor does not have."""
         pointer, name = here.pointer, here.name
         if pointer.hole or self._seen(here, pointer):
@@ -121,7 +113,7 @@ class Scrub:
     def _seen(self, here: _Set, pointer: Blkptr) -> bool:
         return pointer.birth <= here.since and not self._blind
 
-    def _dnode(self, here: _Set, dnode: Dnode, number: int) -> Iterator[_Place]:
+    def _dnode(self, here: _Set, dnode: Dnode, number: int) -> Iterator[Place]:
         """All blocks of object ``number``."""
         for at in range(dnode.pointers):
             pointer = blkptr.parse(dnode.raw, layout.DNODE_CORE + at * layout.BLKPTR_SIZE, dnode.order)
@@ -141,7 +133,7 @@ class Scrub:
 
     def _tree(
         self, here: _Set, dnode: Dnode, number: int, pointer: Blkptr, level: int, index: int
-    ) -> Iterator[_Place]:  # fmt: skip
+    ) -> Iterator[Place]:  # fmt: skip
         """The block that ``pointer`` points to, the ``index``-th of its level, and those below it."""
         if pointer.hole or pointer.embedded is not None or self._seen(here, pointer):
             return
@@ -163,7 +155,7 @@ class Scrub:
         elif dnodes:
             yield from self._dnodes(here, pointer, data, index * len(data) // layout.DNODE_SIZE)
 
-    def _dnodes(self, here: _Set, pointer: Blkptr, data: bytes, first: int) -> Iterator[_Place]:
+    def _dnodes(self, here: _Set, pointer: Blkptr, data: bytes, first: int) -> Iterator[Place]:
         """The objects whose dnodes are in one block; ``first`` is the number of the first."""
         at = 0
         while at + layout.DNODE_SIZE <= len(data):
@@ -182,7 +174,7 @@ class Scrub:
                     yield from self._dnode(here, dnode, number)
             at += slots * layout.DNODE_SIZE
 
-    def _log(self, here: _Set, objset: Objset) -> Iterator[_Place]:
+    def _log(self, here: _Set, objset: Objset) -> Iterator[Place]:
         """The intent log, as far as it goes: it ends where a block does not hold."""
         what = f"{here.name}: intent log"
         try:
@@ -196,7 +188,7 @@ class Scrub:
 
     def _block(
         self, pointer: Blkptr, what: str, number: int, inside: bool
-    ) -> Generator[_Place, None, bytes | None]:  # fmt: skip
+    ) -> Generator[Place, None, bytes | None]:  # fmt: skip
         """Check one block; its content (with ``inside``, else b"") for who needs it, None when it is lost."""
         healed = sum(self._spa.health.damage.values())
         try:
@@ -209,45 +201,39 @@ class Scrub:
             yield from self._mismatches(pointer, data, what, number)
         return content
 
-    def _mismatches(self, pointer: Blkptr, good: bytes, what: str, number: int) -> Iterator[_Place]:
+    def _mismatches(self, pointer: Blkptr, good: bytes, what: str, number: int) -> Iterator[Place]:
         """The copies that differ from ``good``, and parity that does not belong to it."""
         try:
             for found in self._store.compare(pointer, good, what):
                 name = f"parity {found.parity} of {what}" if found.parity else what
-                yield _Place(Damage(found.device, found.offset, found.length, name, "", False, found.error), number)
+                yield Place(Damage(found.device, found.offset, found.length, name, "", False, found.error), number)
         except FsError as error:
             # A gang header: the block itself was read from another copy.
             place = self._lost(pointer, f"gang header of {what}", number, error)
             yield place._replace(damage=place.damage._replace(lost=False))
 
-    def _copies(self, pointer: Blkptr, what: str, number: int, error: FsError) -> Iterator[_Place]:
+    def _copies(self, pointer: Blkptr, what: str, number: int, error: FsError) -> Iterator[Place]:
         """A lost block: where its copies are on single devices, each of them; else its address in the pool."""
         places = set(self._store.places(pointer))
         for device, offset in sorted(places):
-            damage = Damage(device, offset, pointer.psize, what, "", True, _why(error))
-            yield _Place(damage, number)
+            damage = Damage(device, offset, pointer.psize, what, "", True, cause(error))
+            yield Place(damage, number)
         if not places:
             yield self._lost(pointer, what, number, error)
 
-    def _lost(self, pointer: Blkptr, what: str, number: int, error: FsError) -> _Place:
+    def _lost(self, pointer: Blkptr, what: str, number: int, error: FsError) -> Place:
         offset = pointer.dvas[0].offset if pointer.dvas else 0
-        return _Place(Damage(self._spa.name, offset, pointer.psize, what, "", True, _why(error)), number)
+        return Place(Damage(self._spa.name, offset, pointer.psize, what, "", True, cause(error)), number)
 
     # --- names ---------------------------------------------------------------------------------
 
     def _named(self, here: _Set) -> Iterator[Damage]:
         """What is wrong in one object set, with the paths of files."""
-        waiting: list[_Place] = []
-        for place in self._objset(here):
-            self._totals.add(place.damage)
-            waiting.append(place)
-            if len(waiting) >= _BATCH:
-                yield from self._paths(here, waiting)
-                waiting = []
-        yield from self._paths(here, waiting)
+        # The key of a place is the object of the object set that it belongs to, 0 for none with a path.
+        yield from named(self._objset(here), self._totals, lambda places: self._paths(here, places))
 
-    def _paths(self, here: _Set, places: list[_Place]) -> Iterator[Damage]:
-        wanted = {place.number for place in places if place.number}
+    def _paths(self, here: _Set, places: list[Place]) -> Iterator[Damage]:
+        wanted = {place.key for place in places}
         found: dict[int, str] = {}
         if wanted and here.name != "MOS":
             try:
@@ -260,8 +246,3 @@ class Scrub:
                 pass  # a volume, an encrypted dataset, or one whose directories are what is damaged
         for damage, number in places:
             yield damage._replace(file=found.get(number, ""))
-
-
-def _why(error: FsError) -> str:
-    """The part of an error that the line does not say already."""
-    return error.structure if isinstance(error, Corrupt) else str(error)

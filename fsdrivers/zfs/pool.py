@@ -147,8 +147,7 @@ class ZfsPool(pool.Pool):
             # The kernel does not mount it either: what was left out may look like holes.
             raise Unsupported("redacted_datasets", f"{dataset.name} was received without some of its blocks")
         objset = dataset.objset()
-        dirty = self.use_log and not dataset.snapshot and self._newest.state != labels.EXPORTED
-        log = self._log(dataset, objset, spa.txg) if dirty else []
+        log = self._log(dataset, objset, spa.txg) if self.use_log and not dataset.snapshot else []
         if log:
             return LoggedFilesystem(objset, self.name, self.uuid, dataset.name, self.health, log)
         return self._filesystem(dataset, objset)
@@ -166,7 +165,7 @@ class ZfsPool(pool.Pool):
     def _log(self, dataset: Dataset, objset: Objset, txg: int) -> list[zil.Record]:
         """What programs wrote after ``txg``; a log that cannot be read is noted, not fatal.
 
-        A pool that was exported has nothing in it that its last txg has not.
+        An exported pool may have a log too: of a crash, when it was imported since, but the dataset not mounted.
         """
         try:
             return list(zil.records(objset, txg))

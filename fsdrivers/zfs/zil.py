@@ -43,12 +43,11 @@ class Record(NamedTuple):
 
 
 class Block(NamedTuple):
-    """One block of a log: where it is, all of its bytes, and the records in it, in byte order ``order``."""
+    """One block of a log: where it is, all of its bytes, and the operations in it with the txgs they belong to."""
 
     pointer: Blkptr
     raw: bytes
-    records: bytes
-    order: str
+    records: list[tuple[Record, int]]
 
 
 def records(objset: Objset, txg: int) -> Iterator[Record]:
@@ -63,10 +62,10 @@ def records(objset: Objset, txg: int) -> Iterator[Record]:
     first_txg = claim_txg or txg + 1
     kept = 0
     for block in chain(objset):
-        kept += len(block.records)
+        kept += len(block.raw)
         if kept > MAX_BYTES:
             return
-        for record, born in _split(block.records, block.order):
+        for record, born in block.records:
             if last_record is not None and record.sequence > last_record:
                 return
             if record.sequence > replayed and born >= first_txg:
@@ -75,10 +74,15 @@ def records(objset: Objset, txg: int) -> Iterator[Record]:
 
 def chain(objset: Objset) -> Iterator[Block]:
     """The blocks of the log, in order.  Raises as records()."""
-    claim_txg, _, pointer, claim_block, _, _ = _header(objset)
+    claim_txg, _, pointer, claim_block, flags, claim_record = _header(objset)
+    exact = claim_txg and flags & layout.ZIL_CLAIM_SEQ_VALID
+    last = 0  # number of the newest record
     for _ in range(MAX_BLOCKS):
-        if pointer.hole or (claim_txg and pointer.digest[3] > claim_block):
+        number = pointer.digest[3]
+        if pointer.hole or (claim_txg and number > claim_block):
             return
+        if exact and number == claim_block and last == claim_record:
+            return  # claimed with the rest, never written
         try:
             raw = _read(objset, pointer)
         except (Corrupt, ReadError):
@@ -88,7 +92,9 @@ def chain(objset: Objset) -> Iterator[Block]:
         content, order, following = _unchain(pointer, raw)
         if following is None:
             return
-        yield Block(pointer, raw, content, order)
+        records = list(_split(content, order))
+        last = records[-1][0].sequence if records else last
+        yield Block(pointer, raw, records)
         pointer = following
 
 

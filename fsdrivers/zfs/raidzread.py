@@ -82,17 +82,29 @@ class Stripes:
 
     def attempts(self) -> Iterator[Attempt]:
         used = sorted({column.child for row in self.rows for column in row.columns if column.size})
-        if not self._possible(frozenset()):
+        stale = frozenset(child for child in used if self.children[child].stale)
+        seen: set[tuple[tuple[int, ...], ...]] = set()
+        # What was away while others were written to is no witness: only when nothing else is left.
+        for base in (stale, frozenset[int]()) if stale else (stale,):
+            yield from self._variants(base, used, seen)
+
+    def _variants(
+        self, base: frozenset[int], used: list[int], seen: set[tuple[tuple[int, ...], ...]]
+    ) -> Iterator[Attempt]:  # fmt: skip
+        """The ways to do without the children ``base``, and more than these; ``seen`` are the plans of former ones."""
+        if not self._possible(base):
             return
-        yield self._attempt(frozenset(), ())
+        if not seen or self._plan(base) not in seen:
+            yield self._attempt(base, ())
+            seen.add(self._plan(base))
+        rest = [child for child in used if child not in base]
         # A child that is being replaced has two devices: the other one may be the good one.
-        for child in used:
+        for child in rest:
             for choice in range(1, sum(1 for _ in self.children[child].leaves())):
-                yield self._attempt(frozenset(), ((child, choice),))
-        seen = {self._plan(frozenset())}
-        for count in range(1, self.nparity + 1):
-            for distrusted in combinations(used, count):
-                without = frozenset(distrusted)
+                yield self._attempt(base, ((child, choice),))
+        for count in range(1, self.nparity - len(base) + 1):
+            for distrusted in combinations(rest, count):
+                without = base | frozenset(distrusted)
                 if not self._possible(without):
                     continue
                 plan = self._plan(without)
@@ -116,9 +128,8 @@ class Stripes:
                     yield found._replace(parity=name)
 
     def _attempt(self, without: frozenset[int], choices: tuple[tuple[int, int], ...]) -> Attempt:
-        suspects = tuple(
-            leaf.device.name for child in sorted(without) for leaf in self.children[child].leaves() if leaf.device
-        )
+        leaves = [leaf for child in sorted(without) for leaf in self.children[child].leaves()]
+        suspects = tuple(leaf.device.name for leaf in leaves if leaf.device and not leaf.stale)
         name = self.name + (f" without {', '.join(suspects)}" if suspects else "")
         return Attempt(name, self.offset, lambda: self._assemble(without, dict(choices)), suspects)
 

@@ -72,6 +72,8 @@ def describe(config: NvList) -> str:
 
 def build(config: NvList, context: Context) -> Vdev:
     """The top-level vdev described by ``config``.  Raises Unsupported, Corrupt."""
+    if config.get("type") in ("hole", "missing"):  # where a log was removed there are no sectors: ashift is 0
+        return Absent(f"{config.get('type')}-{number(config, 'id')}")
     ashift = number(config, "ashift", ASHIFT_MIN)
     if not ASHIFT_MIN <= ashift <= ASHIFT_MAX:
         raise Corrupt(context.pool, "vdev configuration: ashift", 0, got=ashift)
@@ -93,14 +95,10 @@ def _node(config: NvList, context: Context, ashift: int, depth: int) -> Vdev:
         # A device that is still being filled lacks what its turn has not come for (vdev.c:vdev_config_generate).
         leaf.stale = leaf.stale or any(key in config for key in FILLING)
         return leaf
-    if kind in ("hole", "missing"):
-        return Absent(name)
     if kind == "indirect":
         return Indirect(name, context.resolver(number(config, "com.delphix:indirect_object")))
     if kind in MIRRORS:
-        # Devices whose label is behind were away for a while: they are asked last.
-        below = [_node(child, context, ashift, depth + 1) for child in children(config)]
-        return Mirror(name, sorted(below, key=_staleness))
+        return Mirror(name, [_node(child, context, ashift, depth + 1) for child in children(config)])
     if kind == "raidz":
         return _raidz(config, context, ashift, depth, name)
     if kind == "draid":
@@ -108,10 +106,6 @@ def _node(config: NvList, context: Context, ashift: int, depth: int) -> Vdev:
     if kind == "dspare":
         return draid.DistributedSpare(name, number(config, "spare_id"))
     raise Unsupported(f"vdev type {kind}", f"in pool {context.pool}")
-
-
-def _staleness(vdev: Vdev) -> bool:
-    return all(leaf.stale for leaf in vdev.leaves())
 
 
 def _raidz(config: NvList, context: Context, ashift: int, depth: int, name: str) -> Vdev:

@@ -35,6 +35,8 @@ class Vdev(ABC):
 
     name: str
     ashift: int = 9
+    stale: bool = False
+    """Whether nothing below is up to date: missing, or away while others were written to."""
 
     @abstractmethod
     def attempts(self, offset: int, size: int, birth: int) -> Iterator[Attempt]:
@@ -59,7 +61,7 @@ class Leaf(Vdev):
     """A disk, partition or file; ``device`` is None while it is missing, ``stale`` when its label is behind."""
 
     def __init__(self, name: str, guid: int, device: BlockDevice | None, stale: bool = False) -> None:
-        self.name, self.guid, self.device, self.stale = name, guid, device, stale
+        self.name, self.guid, self.device, self.stale = name, guid, device, stale or device is None
 
     def attempts(self, offset: int, size: int, birth: int) -> Iterator[Attempt]:
         # Only the scratch area of a RAID-Z expansion lies before the data.
@@ -87,10 +89,11 @@ class Leaf(Vdev):
 
 
 class Mirror(Vdev):
-    """Every child has all of it: mirror, and replacing and spare while they last."""
+    """Every child has all of it: mirror, and replacing and spare while they last.  The stale ones are asked last."""
 
     def __init__(self, name: str, children: Sequence[Vdev]) -> None:
-        self.name, self.children = name, children
+        self.name, self.children = name, sorted(children, key=lambda child: child.stale)
+        self.stale = all(child.stale for child in children)
 
     def attempts(self, offset: int, size: int, birth: int) -> Iterator[Attempt]:
         for child in self.children:

@@ -31,8 +31,8 @@ def modules(suite: str = "bookworm") -> debian.Kernel:
         with step(f"compiling OpenZFS of Debian {suite}: 5 to 15 minutes", log):
             run(
                 [
-                    "nice",
                     "mmdebstrap",
+                    "--verbose",  # what DKMS does, for the log
                     "--variant=apt",
                     f"--components={','.join(COMPONENTS)}",
                     f"--include={','.join(BUILD_PACKAGES)}",

@@ -72,7 +72,7 @@ sys.meta_path.insert(0, DottedBuiltins)
 """
 
 
-_REPLACED = {"inspect": _INSPECT}
+_REPLACED = {"inspect": _INSPECT, "typing": Path(__file__).with_name("typing_stump.py").read_text()}
 
 
 class BootProgramPlugin(NuitkaPluginBase):  # type: ignore[misc]

@@ -6,13 +6,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from fsdrivers.errors import FsError
-from init import BEGAN, appended, handover, modules, namespace, report, signals, survey, syscalls, waiting
+from init import BEGAN, handover, modules, namespace, report, signals, survey, syscalls, waiting
 from init import config as _config
 from init import console as _console
-from init import pathb as _pathb
 from init import phases as _phases
 from init.console import Closed, Console
 from init.devices import Disks
@@ -25,6 +24,10 @@ from init.phases import CLOCK
 from init.survey import Survey
 from init.watchdog import Watchdog
 
+if TYPE_CHECKING:
+    from init.pathb import PathB
+
+FIRMWARE = "/sys/firmware/efi"
 YEAR_2000 = 946684800  # seconds since 1970
 GRACE = 5  # seconds to read the error before poolboot.on-error= acts
 ALONE = 5  # seconds between looks for a console when there is none
@@ -44,7 +47,7 @@ class Machine:
         self.disks = Disks()
         self.modules = Modules("")
         self.survey: Survey | None = None
-        self.firmware: _pathb.PathB | None = None
+        self.firmware: PathB | None = None
         self.watchdog = Watchdog()
         self.keeper: Keeper | None = None
 
@@ -73,7 +76,10 @@ class Machine:
         self.modules = Modules(modules.read())
         if watched := self.watchdog.start(self.config.watchdog):
             self.console.say(watched)
-        self.firmware = _pathb.detect(self.modules)
+        if os.path.isdir(FIRMWARE):
+            from init import pathb  # imported where there is use for it: each import costs time
+
+            self.firmware = pathb.detect(self.modules)
 
 
 def boot(machine: Machine) -> None:
@@ -163,7 +169,10 @@ def leave(machine: Machine, entry: BootEntry, ways: Sequence[str] | None = None)
     console, config = machine.console, machine.config
     machine.begin(f"booting {entry.title}")
     try:
-        entry = appended.attach(entry, config, machine.disks.devices)
+        if config.append_initrd:
+            from init import appended
+
+            entry = appended.attach(entry, config, machine.disks.devices)
         console.say(f"booting {entry.describe()}")
         way = handover.stage(entry, config, console.say, ways)
         survey.health([entry.place], lambda line: console.once(f"health: {line}"))

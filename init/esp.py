@@ -10,7 +10,6 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
 from typing import NamedTuple
 
 from fsdrivers import fat, partitions
@@ -134,6 +133,8 @@ def mounted(
 
 def content(role: str, suffix: str, files: Sequence[File]) -> Content:
     """Read ``files`` once to learn size and checksum of their concatenation."""
+    from hashlib import sha256  # costs milliseconds, and most boots write nothing
+
     digest, size = sha256(), 0
     for block in blocks(files):
         digest.update(block)
@@ -225,6 +226,8 @@ def _verified(path: str, wanted: Content) -> bool:
         if os.fstat(fd).st_size != wanted.size:
             return False
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        from hashlib import sha256
+
         digest = sha256()
         while block := os.read(fd, CHUNK):
             digest.update(block)

@@ -15,7 +15,7 @@ from fsdrivers import fat
 from fsdrivers.block import BlockDevice
 from fsdrivers.errors import FsError, NotFound
 from fsdrivers.partitions import Partition
-from init import esp, stub
+from init import esp
 from init.config import BootConfig
 from init.efivars import DEFAULT, LOADER, POOLBOOT, Variables, ucs2
 from init.entries import ledger as _ledger
@@ -174,6 +174,8 @@ class Keeper:
         value = self._variables.get(name, LOADER) if self._variables else None
         if value is None:
             return None
+        from init import stub
+
         return next((one for one in entries if value.text in (stub.identifier(one), one.id)), None)
 
     def spent(self, entry: BootEntry) -> str:

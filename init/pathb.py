@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 
@@ -17,7 +16,6 @@ from init.efivars import FirmwareError, Variables
 from init.entries.entry import BootEntry
 from init.modules import Modules
 
-FIRMWARE = "/sys/firmware/efi"
 PATIENCE = 5.0  # seconds until the disk that firmware started us from appears: USB takes its time
 MUTE = 1.0  # seconds of waiting without a word
 POLL = 0.05
@@ -88,9 +86,9 @@ class PathB:
 
 
 def detect(modules: Modules) -> PathB | None:
-    """The PathB that this boot is, None for another one."""
+    """The PathB that this boot on a machine with UEFI firmware is, None for another one."""
     variables = Variables()
-    if os.path.isdir(FIRMWARE) and not variables.available:
+    if not variables.available:
         modules.load("efivarfs")  # a module in Debian's kernels, so that the early mounts came too soon for it
         namespace.mount_all(tuple(one for one in namespace.MOUNTS if one.fstype == "efivarfs"))
     came = stub.origin(variables)

@@ -25,13 +25,13 @@ SNAPPER, TIMESHIFT, ZFS, BTRFS = "snapper", "timeshift", "zfs", "btrfs"
 
 Note = Callable[[str], None]
 
-_SNAPPER = re.compile(r"(?:(?P<above>.*)/)?(?:\.snapshots|@?\.?snapshots)/(?P<number>[0-9]+)/snapshot")
-_TIMESHIFT = re.compile(r"timeshift-btrfs/snapshots(?:-[a-z]+)?/(?P<number>[^/]+)/(?P<of>[^/]+)")
-_TIMESHIFT_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})_([0-9]{2})-([0-9]{2})-([0-9]{2})")
+_SNAPPER = r"(?:(?P<above>.*)/)?(?:\.snapshots|@?\.?snapshots)/(?P<number>[0-9]+)/snapshot"
+_TIMESHIFT = r"timeshift-btrfs/snapshots(?:-[a-z]+)?/(?P<number>[^/]+)/(?P<of>[^/]+)"
+_TIMESHIFT_DATE = r"([0-9]{4})-([0-9]{2})-([0-9]{2})_([0-9]{2})-([0-9]{2})-([0-9]{2})"
 # One element of info.xml or one member of info.json with a text in it.
-_XML = re.compile(r"<(date|description|type)>([^<]*)</\1>")
-_JSON = re.compile(r'"(comments|created)"\s*:\s*"((?:[^"\\]|\\.)*)"')
-_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))")
+_XML = r"<(date|description|type)>([^<]*)</\1>"
+_JSON = r'"(comments|created)"\s*:\s*"((?:[^"\\]|\\.)*)"'
+_ESCAPE = r"\\(?:u([0-9A-Fa-f]{4})|(.))"
 _ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'"), ("&amp;", "&"))
 
 
@@ -113,12 +113,12 @@ def _snapshot(place: BootRoot, root: Root, made: bool | None) -> Snapshot | None
         dataset, _, name = root.name.partition("@")
         return Snapshot(pool, root, ZFS, name, root.created) if name and dataset == own.partition("@")[0] else None
     path = _path(root)
-    if found := _SNAPPER.fullmatch(path):
-        above, inside = found["above"] or "", _SNAPPER.fullmatch(own)
+    if found := re.fullmatch(_SNAPPER, path):
+        above, inside = found["above"] or "", re.fullmatch(_SNAPPER, own)
         alike = above == ((inside["above"] or "") if inside else own)
         if made or (made is None and (alike or _beside(own, above))):
             return Snapshot(pool, root, SNAPPER, found["number"], root.created)
-    elif found := _TIMESHIFT.fullmatch(path):
+    elif found := re.fullmatch(_TIMESHIFT, path):
         if made or (made is None and found["of"] == (own or "@")):
             return Snapshot(pool, root, TIMESHIFT, found["number"], _date(found["number"]) or root.created)
     elif made and root.readonly:
@@ -141,15 +141,15 @@ def described(snapshots: list[Snapshot]) -> list[Snapshot]:
 def _described(one: Snapshot, trees: dict[str, Filesystem | None]) -> Snapshot:
     if one.tool == SNAPPER:
         text = _beside_text(one, one.root.name.strip("/").removesuffix("snapshot") + "info.xml", trees)
-        values = {key: _entities(value) for key, value in _XML.findall(text)}
+        values = {key: _entities(value) for key, value in re.findall(_XML, text)}
         kind = values.get("type", "")
         words = [kind if kind in ("pre", "post") else "", values.get("description", "")]
         about = " ".join(word for word in words if word)
         return one._replace(description=_clean(about), created=_date(values.get("date", "")) or one.created)
     if one.tool == TIMESHIFT:
         text = _beside_text(one, one.root.name.strip("/").rpartition("/")[0] + "/info.json", trees)
-        comments = dict(_JSON.findall(text)).get("comments", "")
-        return one._replace(description=_clean(_ESCAPE.sub(_unescaped, comments)))
+        comments = dict(re.findall(_JSON, text)).get("comments", "")
+        return one._replace(description=_clean(re.sub(_ESCAPE, _unescaped, comments)))
     return one
 
 
@@ -177,7 +177,7 @@ def _path(root: Root) -> str:
 
 def _date(text: str) -> int:
     """Nanoseconds since 1970 of timeshift's "2024-05-01_12-00-00" or snapper's "2024-05-01 12:00:00" (UTC), else 0."""
-    found = _TIMESHIFT_DATE.fullmatch(text.replace(" ", "_").replace(":", "-"))
+    found = re.fullmatch(_TIMESHIFT_DATE, text.replace(" ", "_").replace(":", "-"))
     if found is None:
         return 0
     from calendar import timegm

@@ -7,14 +7,15 @@ is an EFI system partition or an extended boot partition opens it here.
 from __future__ import annotations
 
 from fsdrivers.block import BlockDevice
-from fsdrivers.fat.filesystem import FatFilesystem
 from fsdrivers.fat.layout import ESP, XBOOTLDR
-from fsdrivers.fat.volume import Volume
 from fsdrivers.filesystem import Filesystem
 
-__all__ = ["ESP", "XBOOTLDR", "FatFilesystem", "open"]
+__all__ = ["ESP", "XBOOTLDR", "open"]
 
 
 def open(device: BlockDevice) -> Filesystem:  # the module is the noun: fat.open(device)
     """The file system on ``device``.  Raises NotThisFs when it is none of ours, Corrupt, ReadError."""
+    from fsdrivers.fat.filesystem import FatFilesystem  # when there is one: most boots open none
+    from fsdrivers.fat.volume import Volume
+
     return FatFilesystem(Volume(device))

@@ -24,9 +24,9 @@ MAX_INITRDS = 64
 # UEFI's names for machines, by uname -m.
 ARCHITECTURES = {"x86_64": "x64", "aarch64": "aa64", "riscv64": "riscv64", "loongarch64": "loongarch64"}
 
-_COUNTER = re.compile(r"\+([0-9]{1,9})(?:-([0-9]{1,9}))?$")
-_VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})")
-_LINE = re.compile(r"[ \t]*([^ \t#][^ \t]*)[ \t]+(.*?)[ \t\r]*$")
+_COUNTER = r"\+([0-9]{1,9})(?:-([0-9]{1,9}))?$"
+_VARIABLE = r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})"
+_LINE = r"[ \t]*([^ \t#][^ \t]*)[ \t]+(.*?)[ \t\r]*$"
 
 # What Fedora's kernels mention and most systems do not set.
 OPTIONAL = ("tuned_params", "tuned_initrd", "early_initrd")
@@ -78,7 +78,7 @@ def parse(text: str) -> Fields:
     """
     fields: Fields = {}
     for line in text.split("\n"):
-        found = _LINE.match(line)
+        found = re.match(_LINE, line)
         if found is not None and found[2]:
             value = found[2]
             if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
@@ -136,7 +136,7 @@ def _last(fields: Fields, key: str) -> str:
 
 def counter(name: str) -> tuple[str, int | None, int]:
     """A file name without ".conf" as (name, tries left, tries done): "x+2-1" is ("x", 2, 1), "x" is ("x", None, 0)."""
-    found = _COUNTER.search(name)
+    found = re.search(_COUNTER, name)
     if found is None or not found.start():
         return name, None, 0
     return name[: found.start()], int(found[1]), int(found[2] or 0)
@@ -151,7 +151,7 @@ def _expand(value: str, variables: Mapping[str, str], path: str, notes: list[str
             notes.append(f"{path}: ${name} is set nowhere")
         return variables.get(name, "")
 
-    return _VARIABLE.sub(replace, value)[: MAX_OPTIONS + 1]
+    return re.sub(_VARIABLE, replace, value)[: MAX_OPTIONS + 1]
 
 
 def order(items: list[Item]) -> list[Item]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 
-_ASSIGNMENT = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)(\+?)=")
-_VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})")
-_FIRST_WORD = re.compile(r"[ \t]*([A-Za-z_]+|[{}])?")
+_ASSIGNMENT = r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)(\+?)="
+_VARIABLE = r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})"
+_FIRST_WORD = r"[ \t]*([A-Za-z_]+|[{}])?"
 _OPENERS = frozenset(("if", "case", "for", "while", "until", "{"))
 _CLOSERS = frozenset(("fi", "esac", "done", "}"))
 MAX_VALUE = 1 << 16  # characters; expansion could double a value with every line
@@ -27,7 +27,7 @@ def parse(text: str, variables: dict[str, str] | None = None) -> tuple[dict[str,
     values, notes = dict(variables or {}), []
     position, depth = 0, 0
     while position < len(text):
-        found = _ASSIGNMENT.match(text, position) if not depth else None
+        found = re.compile(_ASSIGNMENT).match(text, position) if not depth else None
         if found is None:
             depth = max(0, depth + _nesting(text, position))
             position = _next_line(text, position)
@@ -40,7 +40,7 @@ def parse(text: str, variables: dict[str, str] | None = None) -> tuple[dict[str,
             position = _next_line(text, position)
             continue
         rest = text[position : _line_end(text, position)].strip()
-        another = _ASSIGNMENT.match(text, position) is not None
+        another = re.compile(_ASSIGNMENT).match(text, position) is not None
         if rest and not another and not rest.startswith(("#", ";")):
             continue  # "NAME=value command": the assignment is the command's alone
         values[name] = (values.get(name, "") + value if append else value)[:MAX_VALUE]
@@ -91,7 +91,7 @@ def _character(text: str, position: int, variables: dict[str, str], out: list[st
     if char == "`" or text.startswith("$(", position):
         raise _NotText("a command substitution")
     if char == "$":
-        found = _VARIABLE.match(text, position)
+        found = re.compile(_VARIABLE).match(text, position)
         if found is not None:
             out.append(variables.get(found[1] or found[2], ""))
             return found.end()
@@ -108,7 +108,7 @@ def _nesting(text: str, position: int) -> int:
     line = text[position : _line_end(text, position)].strip()
     if line.startswith("#"):
         return 0
-    found = _FIRST_WORD.match(line)
+    found = re.match(_FIRST_WORD, line)
     first = found[1] if found is not None else None
     words = line.replace(";", " ").split()
     opened = first in _OPENERS or line.endswith("{")

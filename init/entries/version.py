@@ -9,10 +9,10 @@ _BEFORE, _END, _DASH, _PLUS, _WORD, _NUMBER = range(6)
 
 Key = tuple[tuple[int, int, str], ...]
 
-_TOKEN = re.compile(r"[0-9]+|[A-Za-z]+|[~+-]")
+_TOKEN = r"[0-9]+|[A-Za-z]+|[~+-]"
 # "-rc3" and ".old" come before what they are a candidate for or an older copy of.
-_EARLIER = re.compile(r"[-._~+]*(?<![A-Za-z])(rc(?=\.?[0-9])|old(?![A-Za-z0-9])|bak(?![A-Za-z0-9]))", re.IGNORECASE)
-_ZERO_RC = re.compile(r"-0\.(?=rc[0-9])")
+_EARLIER = r"(?i)[-._~+]*(?<![A-Za-z])(rc(?=\.?[0-9])|old(?![A-Za-z0-9])|bak(?![A-Za-z0-9]))"
+_ZERO_RC = r"-0\.(?=rc[0-9])"
 
 
 def key(version: str) -> Key:
@@ -24,7 +24,7 @@ def key(version: str) -> Key:
     """
     parts = []
     # Fedora writes 6.12.0-0.rc3 for what others call 6.12.0-rc3.
-    for token in _TOKEN.findall(_EARLIER.sub(r"~\1", _ZERO_RC.sub("-", version[:256]))):
+    for token in re.findall(_TOKEN, re.sub(_EARLIER, r"~\1", re.sub(_ZERO_RC, "-", version[:256]))):
         if token[0].isdigit():
             parts.append((_NUMBER, int(token), ""))
         elif token == "~":

@@ -12,7 +12,7 @@ from typing import Protocol
 from fsdrivers.errors import FsError, TooLarge, Unsupported
 from init.config import BootConfig
 from init.entries.entry import BootEntry
-from init.handover import firmware, kexec
+from init.handover import kexec
 from init.handover.refused import Refused
 
 __all__ = ["WAYS", "Refused", "Way", "rounds", "stage", "ways"]
@@ -31,8 +31,24 @@ class Way(Protocol):
         """Leave.  Raises Refused if the machine stays."""
 
 
+class Firmware:
+    """The module of that name, imported when its turn comes: most boots never need it, and importing costs time."""
+
+    def stage(self, entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> None:
+        """See Way."""
+        from init.handover import firmware
+
+        firmware.stage(entry, config, say)
+
+    def go(self) -> None:
+        """See Way."""
+        from init.handover import firmware
+
+        firmware.go()
+
+
 class SwitchRoot:
-    """The module of that name, imported when its turn comes: most boots need neither it nor the FUSE server."""
+    """As Firmware is; with it comes the FUSE server."""
 
     def stage(self, entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> None:
         """See Way."""
@@ -49,7 +65,7 @@ class SwitchRoot:
 
 LAST_RESORTS = ("switch_root",)
 # The ladder of poolboot.handover=auto, first choice first.
-WAYS: dict[str, Way] = {"kexec": kexec, "firmware": firmware, "switch_root": SwitchRoot()}
+WAYS: dict[str, Way] = {"kexec": kexec, "firmware": Firmware(), "switch_root": SwitchRoot()}
 
 
 def ways(asked: str) -> list[str]:

@@ -15,6 +15,8 @@ from fsdrivers.filesystem import DirEntry, Filesystem, Node, Piece, Stat
 from fsdrivers.partitions import Partition, partitions
 from fsdrivers.pool import Pool
 from init import config as _config
+from init import fstab
+from init.fstab import Line
 from init.roots import TOP_LEVEL, BootRoot, looks_like_root
 
 FSTAB = "/etc/fstab"
@@ -28,15 +30,6 @@ Note = Callable[[str], None]
 # Kinds of file systems that could be read here; the others are named when they hold /boot.
 _READ = ("btrfs", "zfs", "vfat", "msdos", "auto")
 _TAGS = {"by-uuid": "UUID", "by-label": "LABEL", "by-partuuid": "PARTUUID", "by-partlabel": "PARTLABEL"}
-
-
-class Line(NamedTuple):
-    """One line of fstab: what is mounted where."""
-
-    what: str
-    where: str
-    kind: str
-    options: str
 
 
 class Found(NamedTuple):
@@ -96,14 +89,14 @@ class Mounted(Filesystem):
 
 
 def parse(text: str) -> list[Line]:
-    """The lines of an fstab; octal escapes stand for blanks."""
-    lines = []
-    for line in text.split("\n")[:MAX_LINES]:
-        words = line.split()
-        if len(words) >= 3 and not words[0].startswith("#"):
-            what, where, kind, options = (word.replace("\\040", " ") for word in (*words[:3], (*words, "", "")[3]))
-            lines.append(Line(what.replace('"', ""), where.rstrip("/") or "/", kind, options))
-    return lines
+    """The lines of an fstab, as many as are looked at."""
+    found = map(fstab.parse, text.split("\n")[:MAX_LINES])
+    return [_plain(line) for line in found if line is not None]
+
+
+def _plain(line: Line) -> Line:
+    """Without the quotes around a tag's value and the slash behind a directory, which mean nothing."""
+    return line._replace(what=line.what.replace('"', ""), where=line.where.rstrip("/") or "/")
 
 
 def mount(place: BootRoot, pools: Sequence[Pool], devices: Iterable[BlockDevice], note: Note) -> BootRoot:
@@ -129,15 +122,15 @@ def _find(place: BootRoot, pools: Sequence[Pool], devices: Iterable[BlockDevice]
     line = next((line for line in parse(text) if line.where == BOOT), None)
     if line is None:
         return _dataset_on_boot(place, pools)
-    if "bind" in line.options.split(","):
+    if line.has("bind"):
         return None
-    if line.kind not in _READ:
+    if line.fstype not in _READ:
         note(
-            f"{place.where}: {FSTAB} has /boot on {line.what}, which is {line.kind}: that cannot be read here; "
+            f"{place.where}: {FSTAB} has /boot on {line.what}, which is {line.fstype}: that cannot be read here; "
             "move /boot into the root, or onto an EFI system partition"
         )
         return None
-    found = _dataset(line.what, pools) if line.kind == "zfs" else _tagged(line, place, pools, devices)
+    found = _dataset(line.what, pools) if line.fstype == "zfs" else _tagged(line, place, pools, devices)
     if found is None:
         note(f"{place.where}: {FSTAB} has /boot on {line.what}, which is not here")
     return found
@@ -181,11 +174,11 @@ def _filled(filesystem: Filesystem) -> bool:
 
 def _tagged(line: Line, place: BootRoot, pools: Sequence[Pool], devices: Iterable[BlockDevice]) -> Found | None:
     tag, value = _tag(line.what)
-    if line.kind in ("btrfs", "auto"):
+    if line.fstype in ("btrfs", "auto"):
         for pool in pools:
             if pool.kind == "btrfs" and _is_pool(pool, tag, value):
                 return _subvolume(pool, line.options, place)
-    if line.kind == "btrfs":
+    if line.fstype == "btrfs":
         return None
     from fsdrivers import fat
 

@@ -11,9 +11,8 @@ from typing import NamedTuple
 from fsdrivers.errors import FsError, NotThisFs
 from fsdrivers.filesystem import Filesystem
 from fsdrivers.pool import Pool, Root
-from init import roots, syscalls
+from init import fstab, roots, syscalls
 from init.config import flag
-from init.handover import fstab
 from init.roots import TOP_LEVEL, BootRoot
 
 MAX_BRANCHES = 32

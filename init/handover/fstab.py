@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from typing import NamedTuple
 
+from init.fstab import Line, parse
+
 NOTE = "# left out by poolboot: "
 MAX_SIZE = 1 << 20  # bytes of either file
 
@@ -17,24 +19,6 @@ _DISKS = ("/dev/", "UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=", "ID=", "overlay
 _ON_DISKS = frozenset(("zfs", "btrfs", "swap"))
 # These need no device, and no word of /proc/filesystems either.
 _NO_DRIVER = frozenset(("none", "auto", "bind"))
-_OCTAL = {r"\040": " ", r"\011": "\t", r"\012": "\n", r"\134": "\\"}
-
-
-class Line(NamedTuple):
-    """One mount of an fstab; ``options`` as fstab has them."""
-
-    what: str
-    where: str
-    fstype: str
-    options: str
-
-    def has(self, option: str) -> bool:
-        """Whether ``option`` is one of the options, with or without a value."""
-        return any(word.partition("=")[0] == option for word in self.options.split(","))
-
-    def __str__(self) -> str:
-        """For the console."""
-        return f"{'swap' if self.fstype == 'swap' else self.where} ({self.what})"
 
 
 class Outcome(NamedTuple):
@@ -42,15 +26,6 @@ class Outcome(NamedTuple):
 
     text: str
     left_out: tuple[Line, ...]
-
-
-def parse(text: str) -> Line | None:
-    """One line of an fstab, or None for a comment, an empty line or something else that mount(8) passes over."""
-    words = text.split()
-    if len(words) < 3 or words[0].startswith("#"):
-        return None
-    what, where, fstype = (_unescape(word) for word in words[:3])
-    return Line(what, where, fstype, words[3] if len(words) > 3 else "defaults")
 
 
 def filter_fstab(text: str, filesystems: Container[str], keep: Callable[[Line], bool] = lambda line: False) -> Outcome:
@@ -98,9 +73,3 @@ def _parse_crypttab(text: str) -> Line | None:
     if len(words) < 2 or words[0].startswith("#"):
         return None
     return Line(words[1], words[0], "crypt", words[3] if len(words) > 3 else "")
-
-
-def _unescape(word: str) -> str:
-    for code, char in _OCTAL.items():
-        word = word.replace(code, char)
-    return word

@@ -19,6 +19,7 @@ from fsdrivers.filesystem import Filesystem
 from init import modules, syscalls
 from init.config import BootConfig
 from init.entries.entry import BootEntry
+from init.fstab import Line
 from init.handover import branches, fstab, layers, program, running
 from init.handover.refused import Refused
 from init.syscalls import MS_MOVE
@@ -144,7 +145,7 @@ def filesystems(path: str = "/proc/filesystems") -> frozenset[str]:
 
 
 def filter_tables(
-    filesystem: Filesystem, known: frozenset[str], mounted: Sequence[fstab.Line], say: Callable[[str], None]
+    filesystem: Filesystem, known: frozenset[str], mounted: Sequence[Line], say: Callable[[str], None]
 ) -> dict[str, str]:
     """What FSTAB and CRYPTTAB become; what is left out and not ``mounted`` by us is told to ``say``."""
     found = {}

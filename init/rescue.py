@@ -17,6 +17,7 @@ from init.entries.entry import BootEntry
 from init.handover import power
 from init.lineedit import remember
 from init.menu import Menu
+from init.roots import tree_name
 from init.survey import Survey, pool_line
 
 MAX_CAT = 256 << 10  # bytes that cat prints of a file
@@ -147,11 +148,11 @@ class Rescue:
 
     def _roots(self, _: str) -> None:
         for number, (pool, name, text) in enumerate(self._all_roots(), 1):
-            self._console.write(f"  {number}  {_tree(pool, name)}{text}")
+            self._console.write(f"  {number}  {tree_name(pool, name)}{text}")
 
     def _use(self, rest: str) -> None:
         roots = list(self._all_roots())
-        names = [_tree(pool, name) for pool, name, _ in roots]
+        names = [tree_name(pool, name) for pool, name, _ in roots]
         if rest in names:
             number = names.index(rest)
         elif rest.isdecimal() and 1 <= int(rest) <= len(roots):
@@ -161,7 +162,7 @@ class Rescue:
             return
         pool, name, _ = roots[number]
         self._used = pool.open(name)
-        self._console.write(f"now in {_tree(pool, name)}")
+        self._console.write(f"now in {tree_name(pool, name)}")
 
     def _ls(self, rest: str) -> None:
         filesystem, path = self._filesystem(), rest or "/"
@@ -228,7 +229,7 @@ class Rescue:
         if command == "boot":
             return start, _beginning(rest, [name for entry in self._known() for name in (entry.id, entry.title)])
         if command == "use":
-            return start, _beginning(rest, [_tree(pool, name) for pool, name, _ in self._all_roots(quiet=True)])
+            return start, _beginning(rest, [tree_name(pool, name) for pool, name, _ in self._all_roots(quiet=True)])
         if command in ("ls", "cat", "sha256"):
             return self._complete_path(text, rest.rpartition(" ")[2] if command == "sha256" else rest)
         return start, []
@@ -281,11 +282,6 @@ class Rescue:
         if self._used is None:
             raise FsError("; ".join(problems) or "there is no pool to look into")
         return self._used
-
-
-def _tree(pool: Pool, name: str) -> str:
-    """How a tree is called: as BootRoot.where."""
-    return f"{pool.name or pool.uuid}:{name or '/'}"
 
 
 def _with_words(entry: BootEntry, words: str) -> BootEntry:

@@ -52,8 +52,8 @@ class BootRoot(NamedTuple):
 
     @property
     def where(self) -> str:
-        """How messages call it: the pool's name, a colon, the root's name."""
-        return f"{self.pool.name or self.pool.uuid}:{self.root.name or '/'}"
+        """How messages call it."""
+        return tree_name(self.pool, self.root.name)
 
 
 class Wanted(NamedTuple):
@@ -85,6 +85,11 @@ class Wanted(NamedTuple):
         if self.key == "zfs":
             return f"zfs pool {self.value}"
         return f"the pool with {self.key} {self.value}" if self.key else "a btrfs filesystem or ZFS pool"
+
+
+def tree_name(pool: Pool, name: str) -> str:
+    """How messages call the tree ``name`` of ``pool``: the pool's name (or uuid), a colon, the tree's."""
+    return f"{pool.name or pool.uuid}:{name or '/'}"
 
 
 def wanted(root: str) -> Wanted:
@@ -188,24 +193,24 @@ def _named(roots: list[Root], config: BootConfig) -> list[Root] | None:
     if config.subvolid is not None:
         return [root for root in roots if root.id == (config.subvolid or TOP_LEVEL)]
     if config.subvol is not None:
-        return [root for root in roots if _path(root) == config.subvol]
+        return [root for root in roots if path_of(root) == config.subvol]
     return None
 
 
-def _path(root: Root) -> str:
+def path_of(root: Root) -> str:
     """The path below the top level as subvol= takes it, "" for the top level itself."""
     return "" if root.id == TOP_LEVEL else root.name.strip("/")
 
 
 def _plausible(pool: Pool, root: Root) -> bool:
-    parts = _path(root).split("/")
+    parts = path_of(root).split("/")
     if len(parts) > MAX_DEPTH.get(pool.kind, 1) or any(part in _SNAPSHOTS or part in _CONTAINERS for part in parts):
         return False
     return not root.readonly
 
 
 def _rank(root: Root) -> tuple[int, int, str]:
-    path = _path(root)
+    path = path_of(root)
     return (_USUAL.index(path) if path in _USUAL else len(_USUAL), path.count("/"), path)
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import Filesystem
 from fsdrivers.pool import Pool, Root
-from init.roots import TOP_LEVEL, BootRoot
+from init.roots import BootRoot, path_of, tree_name
 
 MAX_SNAPSHOTS = 512  # of one root that are listed, the newest
 MAX_DESCRIBED = 64  # of them whose description is read: each costs a look at the disk
@@ -48,7 +48,7 @@ class Snapshot(NamedTuple):
     @property
     def where(self) -> str:
         """As BootRoot.where: entries of this snapshot have ids that begin with it."""
-        return f"{self.pool.name or self.pool.uuid}:{self.root.name}"
+        return tree_name(self.pool, self.root.name)
 
     @property
     def when(self) -> str:
@@ -108,11 +108,11 @@ def _lineage(own: Root, roots: list[Root]) -> set[str]:
 
 def _snapshot(place: BootRoot, root: Root, made: bool | None) -> Snapshot | None:
     """``root`` as a snapshot of ``place``, or None; ``made``: whether it was made from it, None when nobody knows."""
-    pool, own = place.pool, _path(place.root)
+    pool, own = place.pool, path_of(place.root)
     if pool.kind == "zfs":
         dataset, _, name = root.name.partition("@")
         return Snapshot(pool, root, ZFS, name, root.created) if name and dataset == own.partition("@")[0] else None
-    path = _path(root)
+    path = path_of(root)
     if found := re.fullmatch(_SNAPPER, path):
         above, inside = found["above"] or "", re.fullmatch(_SNAPPER, own)
         alike = above == ((inside["above"] or "") if inside else own)
@@ -158,7 +158,7 @@ def _beside_text(one: Snapshot, path: str, trees: dict[str, Filesystem | None]) 
     holder = one.root.parent.strip("/")
     if holder not in trees:
         try:
-            names = [root.name for root in one.pool.roots() if _path(root) == holder]
+            names = [root.name for root in one.pool.roots() if path_of(root) == holder]
             trees[holder] = one.pool.open(names[0]) if names else None
         except FsError:
             trees[holder] = None
@@ -169,10 +169,6 @@ def _beside_text(one: Snapshot, path: str, trees: dict[str, Filesystem | None]) 
         return tree.read_file(path.removeprefix(holder), MAX_INFO).decode("utf-8", "replace")
     except FsError:
         return ""
-
-
-def _path(root: Root) -> str:
-    return "" if root.id == TOP_LEVEL else root.name.strip("/")
 
 
 def _date(text: str) -> int:

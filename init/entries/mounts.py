@@ -17,7 +17,7 @@ from fsdrivers.pool import Pool
 from init import config as _config
 from init import fstab
 from init.fstab import Line
-from init.roots import TOP_LEVEL, BootRoot, looks_like_root
+from init.roots import BootRoot, looks_like_root, path_of, tree_name
 
 FSTAB = "/etc/fstab"
 BOOT = "/boot"
@@ -217,12 +217,11 @@ def _is_pool(pool: Pool, tag: str, value: str) -> bool:
 def _subvolume(pool: Pool, options: str, place: BootRoot) -> Found | None:
     subvol, number = _config.flag(options, "subvol"), _config.flag(options, "subvolid")
     for root in pool.roots():
-        path = "" if root.id == TOP_LEVEL else root.name.strip("/")
-        named = path == subvol.strip("/") if subvol is not None else str(root.id) == number
+        named = path_of(root) == subvol.strip("/") if subvol is not None else str(root.id) == number
         if named or (subvol is None and number is None and root.default):
             if pool is place.pool and root.id == place.root.id:
                 return None
-            return Found(pool.open(root.name), f"{pool.name or pool.uuid}:{root.name}")
+            return Found(pool.open(root.name), tree_name(pool, root.name))
     raise NotFound(f"subvolume {subvol or number} of {pool.name or pool.uuid}")
 
 

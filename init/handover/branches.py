@@ -44,7 +44,7 @@ def find(text: str, place: BootRoot, note: Callable[[str], None]) -> list[Branch
     """
     found: list[Branch] = []
     for line, root in sorted(_wanted(text, place, note), key=lambda one: one[0].where.rstrip("/").count("/")):
-        name = f"{place.pool.name or place.pool.uuid}:{root.name or '/'}"
+        name = roots.tree_name(place.pool, root.name)
         if len(found) >= MAX_BRANCHES:
             note(f"{line}: more than {MAX_BRANCHES} other trees of the pool")
             continue
@@ -116,4 +116,4 @@ def _root(line: fstab.Line, known: list[Root], pool: Pool) -> Root | None:
     if path is None:
         return next((root for root in known if root.default), None)
     path = path.strip("/")
-    return next((root for root in known if ("" if root.id == TOP_LEVEL else root.name.strip("/")) == path), None)
+    return next((root for root in known if roots.path_of(root) == path), None)

@@ -16,6 +16,7 @@ from init.config import BootConfig, parse
 from init.devices import human
 from init.entries.entry import BootEntry
 from init.handover.refused import Refused
+from init.meminfo import memory_available
 from init.phases import CLOCK, LOAD, READ
 
 # The kernel reads both memfds into buffers of its own and copies those to their destination before it frees them:
@@ -146,19 +147,6 @@ def _copy(file: File, fd: int, start: int) -> int:
             written = os.pwrite(fd, rest, position)
             rest, position = rest[written:], position + written
     return file.size
-
-
-def memory_available() -> int:
-    """MemAvailable in bytes, 0 when the kernel does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                name, _, value = line.partition(":")
-                if name == "MemAvailable":
-                    return int(value.split()[0]) * 1024
-    except OSError:
-        return 0
-    return 0
 
 
 def explain(error: OSError, entry: BootEntry) -> str:

@@ -11,7 +11,7 @@ from fsdrivers.filesystem import Filesystem
 from init import syscalls
 from init.devices import human
 from init.handover import daemon, ramcopy
-from init.handover.kexec import memory_available
+from init.meminfo import memory_available, memory_total
 from init.syscalls import MNT_DETACH, MS_NODEV, MS_NOSUID
 
 HOME = "/poolboot"
@@ -85,15 +85,6 @@ def undo(targets: Sequence[str]) -> None:
                 syscalls.umount(where, MNT_DETACH)
         except OSError:  # not mounted, or not there
             continue
-
-
-def memory_total(path: str = "/proc/meminfo") -> int:
-    """MemTotal in bytes, 0 when the kernel does not say."""
-    try:
-        with open(path, encoding="ascii") as file:
-            return int(file.readline().split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        return 0
 
 
 def _names(directory: str) -> list[str]:

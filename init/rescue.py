@@ -199,7 +199,7 @@ class Rescue:
         self._console.write(f"{human(size)} read and hashed in {time.monotonic() - start:.2f} s")
 
     def _entries(self, _: str) -> None:
-        entries = self._survey.entries() if self._survey else []
+        entries = self._known()
         if not entries:
             self._console.write("nothing to boot was found; see pools")
         for number, entry in enumerate(entries, 1):
@@ -270,7 +270,7 @@ class Rescue:
         """The tree that ls and cat look into: the chosen one, else that of the first entry, else the default one of
         the first pool that opens."""
         problems = []
-        entries = self._survey.entries() if self._survey and self._used is None else []
+        entries = self._known() if self._used is None else []
         if entries:
             self._used = entries[0].place.filesystem
         for pool in self._pool_list() if self._used is None else ():

@@ -8,6 +8,8 @@ import stat as _stat
 import time
 from collections.abc import Callable
 
+from init import signals
+
 CHUNK = 1 << 20
 DEPMOD = ("/sbin/depmod", "/usr/sbin/depmod", "/usr/bin/depmod")
 PATIENCE = 60.0  # seconds for depmod; it takes one, or ten under emulation
@@ -63,22 +65,16 @@ def _copy(source: int, target: str, depth: int) -> int:
 
 def run(argv: list[str], patience: float) -> int:
     """Run a program without streams; its exit status, or -1 when it is not done after ``patience`` seconds."""
-    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the handler of PID 1 would reap it first
-    try:
-        pid = os.fork()
-        if pid == 0:
-            _become(argv)
-        deadline = time.monotonic() + patience
-        while time.monotonic() < deadline:
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.02)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        return -1
-    finally:
-        signal.signal(signal.SIGCHLD, before)
+    pid = os.fork()
+    if pid == 0:
+        _become(argv)
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if (status := signals.ended(pid)) is not None:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    os.kill(pid, signal.SIGKILL)
+    return -1  # PID 1 reaps it
 
 
 def _become(argv: list[str]) -> None:

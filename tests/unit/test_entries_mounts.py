@@ -56,8 +56,8 @@ def test_fstab_lines() -> None:
         '# x\nUUID="1-2" /my\\040boot/ vfat umask=0077 0 2\n\nLABEL=a\\040b none swap\nbroken line\n/dev/sda1 / auto\n'
     )
     assert mounts.parse(text) == [
-        Line("UUID=1-2", "/my boot", "vfat", "umask=0077"), Line("LABEL=a b", "none", "swap", ""),
-        Line("/dev/sda1", "/", "auto", ""),
+        Line("UUID=1-2", "/my boot", "vfat", "umask=0077"), Line("LABEL=a b", "none", "swap", "defaults"),
+        Line("/dev/sda1", "/", "auto", "defaults"),
     ]  # fmt: skip
 
 

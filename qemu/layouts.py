@@ -202,7 +202,22 @@ done
 NO_INIT, PAYLOAD, WRAPPED = "noinit", "payload", "wrapped"
 PAYLOAD_BYTES = 50 << 20
 
-_MENU = r"""
+
+def snapper_info(number: int, date: str, description: str) -> str:
+    """The info.xml that snapper keeps beside a snapshot.  Part of recipes: with another text their disks are made anew."""
+    return f"""\
+<?xml version="1.0"?>
+<snapshot>
+  <type>single</type>
+  <num>{number}</num>
+  <date>{date}</date>
+  <description>{description}</description>
+</snapshot>
+"""
+
+
+_MENU = (
+    r"""
 mkfs.btrfs -q -f -L menu ${DISK[0]}
 mount ${DISK[0]} /mnt
 for name in @ noinit payload wrapped; do
@@ -232,17 +247,13 @@ mkdir /mnt/@/.snapshots
 mkdir /mnt/@/.snapshots/1
 btrfs -q subvolume snapshot -r /mnt/@ /mnt/@/.snapshots/1/snapshot
 cat >/mnt/@/.snapshots/1/info.xml <<'END'
-<?xml version="1.0"?>
-<snapshot>
-  <type>single</type>
-  <num>1</num>
-  <date>2026-01-02 03:04:05</date>
-  <description>before it broke</description>
-</snapshot>
-END
+"""
+    + snapper_info(1, "2026-01-02 03:04:05", "before it broke")
+    + r"""END
 btrfs subvolume set-default /mnt/@
 umount /mnt
 """
+)
 
 
 def menu(suite: str = "bookworm") -> Made:

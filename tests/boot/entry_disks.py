@@ -32,7 +32,8 @@ esac
 poweroff -f
 """
 
-_SYSTEMS = r"""
+_SYSTEMS = (
+    r"""
 files() (
     cd "$1"
     for version in $2; do
@@ -56,14 +57,9 @@ btrfs -q subvolume create /mnt/@/.snapshots
 mkdir /mnt/@/.snapshots/7
 btrfs -q subvolume snapshot -r /mnt/@ /mnt/@/.snapshots/7/snapshot
 cat >/mnt/@/.snapshots/7/info.xml <<'END'
-<?xml version="1.0"?>
-<snapshot>
-  <type>single</type>
-  <num>7</num>
-  <date>2024-05-01 12:30:00</date>
-  <description>before the upgrade</description>
-</snapshot>
-END
+"""
+    + layouts.snapper_info(7, "2024-05-01 12:30:00", "before the upgrade")
+    + r"""END
 files /mnt/@/boot 6.1.0-2-test
 ln -s ../poolboot-good.service /mnt/@/etc/systemd/system/multi-user.target.wants/poolboot-good.service
 umount /mnt
@@ -93,6 +89,7 @@ system /mnt partition
 echo 'PARTLABEL=poolboot /boot vfat umask=0077 0 2' >/mnt/etc/fstab
 umount /mnt
 """
+)
 
 
 def initrd(suite: str = "bookworm") -> Path:

@@ -204,7 +204,7 @@ PAYLOAD_BYTES = 50 << 20
 
 
 def snapper_info(number: int, date: str, description: str) -> str:
-    """The info.xml that snapper keeps beside a snapshot.  Part of recipes: with another text their disks are made anew."""
+    """The info.xml that snapper keeps beside a snapshot.  It is part of recipes: another text makes new disks."""
     return f"""\
 <?xml version="1.0"?>
 <snapshot>

@@ -6,8 +6,10 @@ Debian's own zfs-initramfs imports the pool.  Its kernel is the one that OpenZFS
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+from artefacts.steps import BuildError
 from qemu import images, workshop
 from qemu import zfs as zfs_workshop
 from qemu.workshop import GIB, Made
@@ -100,3 +102,18 @@ zpool export rpool-mirror
 zpool export rpool-raidz2
 zpool sync rpool-raidz1
 """
+
+
+def main() -> int:
+    """Make what the tests boot, or find it in the cache: `make qemu-test ZFS=1` does so before it starts them."""
+    try:
+        debian()
+    except (BuildError, workshop.RecipeError) as error:
+        hint = getattr(error, "hint", "")
+        print(f"zfs: error: {error}" + (f"\nzfs: hint: {hint}" if hint else ""), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -46,6 +46,9 @@ class Dnode:
     def _check(self) -> None:
         """Bound all that later arithmetic relies on."""
         room = len(self.raw) - DNODE_CORE - (BLKPTR_SIZE if self.flags & layout.DNODE_SPILL else 0)
+        if not self.bonus_length:
+            # Long redaction lists: a spill block where there was no bonus lies over the third pointer, which is unused.
+            self.pointers = min(self.pointers, room // BLKPTR_SIZE)
         wrong = (
             ("levels", not 1 <= self.levels <= layout.MAX_LEVELS, self.levels),
             ("block pointers", not 1 <= self.pointers <= 3, self.pointers),

@@ -6,7 +6,7 @@ module/zfs/zio_checksum.c:zio_checksum_label_verifier; OpenZFS 2.3.4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from fsdrivers.block import BlockDevice
@@ -184,6 +184,31 @@ def uberblocks(device: BlockDevice, ashift: int) -> Iterator[tuple[int, Uberbloc
             uberblock = _uberblock(ring, at)
             if uberblock is not None:
                 yield start + layout.LABEL_RING + at, uberblock
+
+
+def behind(used: Sequence[tuple[BlockDevice, Label]]) -> set[int]:
+    """The guids of the devices that were away while others below the same top-level vdev were written to.
+
+    The labels of siblings are rewritten together, and so are their uberblocks.  A crash in the middle of the labels
+    leaves some of them older, but no uberblock.
+    """
+    tops: dict[int, list[tuple[BlockDevice, Label]]] = {}
+    for device, label in used:
+        tops.setdefault(label.top_guid, []).append((device, label))
+    found: set[int] = set()
+    for siblings in tops.values():
+        newest = max(label.txg for _, label in siblings)
+        if any(label.txg < newest for _, label in siblings):
+            last = {label.guid: _last_txg(device, label) for device, label in siblings}
+            best = max(last.values())
+            found |= {label.guid for _, label in siblings if label.txg < newest and last[label.guid] < best}
+    return found
+
+
+def _last_txg(device: BlockDevice, label: Label) -> int:
+    ashift = label.tree.get("ashift", layout.ASHIFT_MIN)
+    slots = uberblocks(device, ashift if isinstance(ashift, int) else layout.ASHIFT_MIN)
+    return max((uberblock.txg for _, uberblock in slots), default=0)
 
 
 def slot_size(ashift: int) -> int:

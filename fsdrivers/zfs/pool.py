@@ -283,6 +283,7 @@ def _slots(
 ) -> Iterator[Slot]:
     """The places for devices that the labels know of, in the order of the vdev tree."""
     devices = {label.guid: device.name for device, label in used}
+    stale = labels.behind(used)
     tops: dict[int, tuple[int, NvList]] = {}
     for _, label in used:
         number = tree.number(label.tree, "id")
@@ -299,7 +300,8 @@ def _slots(
         for leaf in tree.leaves(tops[top][1]):
             guid = tree.number(leaf, "guid")
             known.add(guid)
-            yield Slot(index, str(guid), devices.get(guid), "online" if guid in devices else "missing")
+            state = "stale" if guid in stale else "online" if guid in devices else "missing"
+            yield Slot(index, str(guid), devices.get(guid), state)
             index += 1
     for device, label in used:
         if label.guid not in known:

@@ -14,7 +14,7 @@ from fsdrivers.errors import Corrupt, FsError, MissingDevices, ReadError, Unsupp
 from fsdrivers.redundancy import Health
 from fsdrivers.zfs import blkptr, dsl, features, layout, mapping, nvlist, tree
 from fsdrivers.zfs.dmu import Objset
-from fsdrivers.zfs.label import Label, Uberblock, uberblock_holds, uberblocks
+from fsdrivers.zfs.label import Label, Uberblock, behind, uberblock_holds, uberblocks
 from fsdrivers.zfs.nvlist import NvList
 from fsdrivers.zfs.store import Store
 from fsdrivers.zfs.vdevs import Absent, Leaf, Vdev
@@ -150,13 +150,8 @@ class Spa:
 
 
 def _leaves(used: Used) -> dict[int, Leaf]:
-    newest: dict[int, int] = {}
-    for _, label in used:
-        newest[label.top_guid] = max(label.txg, newest.get(label.top_guid, 0))
-    # The labels below one top-level vdev are rewritten together: one that is behind belongs to a device that was away.
-    return {
-        label.guid: Leaf(device.name, label.guid, device, label.txg < newest[label.top_guid]) for device, label in used
-    }
+    stale = behind(used)
+    return {label.guid: Leaf(device.name, label.guid, device, label.guid in stale) for device, label in used}
 
 
 def _label_tree(used: Used) -> dict[int, NvList]:

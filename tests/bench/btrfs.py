@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import btrfs_images
-from contest import FLOOR, OURS, ROOT, ROUNDS, Competitor, Missing, contest
+from contest import FLOOR, ROOT, ROUNDS, Competitor, Missing, contest, installed, present
 from payload import INITRD, KERNEL, TREE
 
 from artefacts import cache
@@ -74,43 +72,27 @@ def _dissect_python() -> Path:
         raise Missing("dissect.btrfs cannot be installed") from error
 
 
+def _mountable() -> None:
+    if "btrfs" not in Path("/proc/filesystems").read_text():
+        raise Missing("the kernel has no btrfs")
+
+
 OTHERS = (
-    Competitor("kernel", _kernel, loops=True),
-    Competitor("grub-fstest", _grub, trees=False),
-    Competitor("btrfs restore", _restore, loops=True),
-    Competitor("dissect.btrfs", _dissect),
+    Competitor("kernel", _kernel, _mountable, loops=True),
+    Competitor("grub-fstest", _grub, installed("grub-fstest"), trees=False),
+    Competitor("btrfs restore", _restore, installed("btrfs"), loops=True),
+    Competitor("dissect.btrfs", _dissect, lambda: _dissect_python() and None),
     FLOOR,
 )
 
 
-def present() -> Iterator[Competitor]:
-    """The competitors that can run here; says why the others cannot."""
-    yield OURS
-    for one in OTHERS:
-        try:
-            if one.loops and os.geteuid():
-                raise Missing("needs root for loop devices")
-            if one.name == "kernel" and "btrfs" not in Path("/proc/filesystems").read_text():
-                raise Missing("the kernel has no btrfs")
-            program = {"grub-fstest": "grub-fstest", "btrfs restore": "btrfs"}.get(one.name)
-            if program and not shutil.which(program):
-                raise Missing(f"{program} is not installed")
-            if one.name == "dissect.btrfs":
-                _dissect_python()
-        except Missing as why:
-            print(f"{one.name}: left out: {why}")
-            continue
-        yield one
-
-
 def main() -> None:
-    field = list(present())
+    field = list(present(OTHERS))
     made = btrfs_images.disks()
     print(f"best of {ROUNDS} rounds; ratios are our time divided by theirs; load {os.getloadavg()[0]:.1f}")
     for image in btrfs_images.IMAGES:
-        disks = [disk for number, disk in enumerate(made[image.of or image.name]) if number not in image.lost]
         for what in (KERNEL, INITRD, TREE):
-            print(contest(image.name, disks, what, field)[0], flush=True)
+            print(contest(image.name, image.present(made), what, field)[0], flush=True)
 
 
 if __name__ == "__main__":

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import payload
+from contest import Image
 
 from qemu import workshop
 from qemu.workshop import GIB, Recipe
 
-
-class Image(NamedTuple):
-    """One layout; ``lost`` are the disks (numbers) that are absent when it is read."""
-
-    name: str
-    disks: int
-    mkfs: str
-    mount: str = "noatime"
-    lost: tuple[int, ...] = ()
-    of: str = ""  # the layout whose disks these are, when another one with all of its disks is here too
-
-
 MADE = (
-    Image("raid1", 2, "-d raid1 -m raid1"),
-    Image("raid10", 4, "-d raid10 -m raid10"),
-    Image("raid5", 3, "-d raid5 -m raid1"),
+    Image("raid1", 2, "-d raid1 -m raid1", "noatime"),
+    Image("raid10", 4, "-d raid10 -m raid10", "noatime"),
+    Image("raid5", 3, "-d raid5 -m raid1", "noatime"),
     Image("zstd", 1, "-d single -m dup", "noatime,compress-force=zstd:3"),
-    Image("raid6", 4, "-d raid6 -m raid1c3"),
+    Image("raid6", 4, "-d raid6 -m raid1c3", "noatime"),
 )
 IMAGES = (
     *MADE[:4],
-    Image("raid5-1", 3, "", lost=(1,), of="raid5"),
-    Image("raid6-2", 4, "", lost=(1, 2), of="raid6"),
+    Image("raid5-1", 3, "", "", lost=(1,), of="raid5"),
+    Image("raid6-2", 4, "", "", lost=(1, 2), of="raid6"),
 )
 
 
@@ -53,7 +41,7 @@ def disks() -> dict[str, list[Path]]:
     lines, first = [_SCRIPT], 0
     for image in MADE:
         names = " ".join(f"/dev/vd{chr(ord('a') + first + number)}" for number in range(image.disks))
-        lines.append(f'make "{names}" "{image.mkfs}" {image.mount}')
+        lines.append(f'make "{names}" "{image.make}" {image.tuning}')
         first += image.disks
     made = workshop.make(
         Recipe(

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -36,8 +36,24 @@ class Competitor(NamedTuple):
 
     name: str
     command: Callable[[list[Path], list[str], str, Path], list[str]]
+    ready: Callable[[], None] = lambda: None  # raises Missing when it cannot run here
     loops: bool = False  # whether it wants block devices
     trees: bool = True
+
+
+class Image(NamedTuple):
+    """One layout; ``lost`` are the disks (numbers) that are absent when it is read."""
+
+    name: str
+    disks: int
+    make: str  # options of mkfs.btrfs, or the kind of vdev
+    tuning: str  # mount options, or the codec
+    lost: tuple[int, ...] = ()
+    of: str = ""  # the layout whose disks these are, when another one with all of its disks is here too
+
+    def present(self, made: dict[str, list[Path]]) -> list[Path]:
+        """The disks that are there, of all that were ``made``."""
+        return [disk for number, disk in enumerate(made[self.of or self.name]) if number not in self.lost]
 
 
 def _ours(disks: list[Path], loops: list[str], what: str, out: Path) -> list[str]:
@@ -65,6 +81,30 @@ copy(source, target)
 
 def _floor(disks: list[Path], loops: list[str], what: str, out: Path) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _FLOOR_SCRIPT, str(payload.directory() / what), str(out / what)]
+
+
+def installed(program: str) -> Callable[[], None]:
+    """A Competitor's ``ready`` that looks for ``program``."""
+
+    def ready() -> None:
+        if not shutil.which(program):
+            raise Missing(f"{program} is not installed")
+
+    return ready
+
+
+def present(others: Iterable[Competitor]) -> Iterator[Competitor]:
+    """Ours, and the ``others`` that can run here; says why the rest cannot."""
+    yield OURS
+    for one in others:
+        try:
+            if one.loops and os.geteuid():
+                raise Missing("needs root for loop devices")
+            one.ready()
+        except Missing as why:
+            print(f"{one.name}: left out: {why}")
+            continue
+        yield one
 
 
 OURS = Competitor("fsdrivers", _ours)

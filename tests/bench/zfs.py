@@ -7,12 +7,10 @@ layouts stands the time of GRUB with all members, too.
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import zfs_images
-from contest import FLOOR, OURS, ROUNDS, Competitor, Missing, contest
+from contest import FLOOR, ROUNDS, Competitor, Missing, contest, installed, present
 from payload import INITRD, KERNEL, TREE
 
 from artefacts import debian
@@ -53,39 +51,30 @@ def _zdb(disks: list[Path], loops: list[str], what: str, out: Path) -> list[str]
     ]
 
 
+def _fetched() -> None:
+    try:
+        _zdb_tree()
+    except BuildError as error:
+        raise Missing(f"zdb cannot be fetched: {error}") from error
+
+
 OTHERS = (
-    Competitor("grub-fstest", _grub, trees=False),
-    Competitor("zdb", _zdb, trees=False),
+    Competitor("grub-fstest", _grub, installed("grub-fstest"), trees=False),
+    Competitor("zdb", _zdb, _fetched, trees=False),
     FLOOR,
 )
 
 
-def present() -> Iterator[Competitor]:
-    """The competitors that can run here; says why the others cannot."""
-    yield OURS
-    for one in OTHERS:
-        try:
-            if one.name == "grub-fstest" and not shutil.which("grub-fstest"):
-                raise Missing("grub-fstest is not installed")
-            if one.name == "zdb":
-                _zdb_tree()
-        except (Missing, BuildError) as why:
-            print(f"{one.name}: left out: {why}")
-            continue
-        yield one
-
-
 def main() -> None:
-    field = list(present())
+    field = list(present(OTHERS))
     made = zfs_images.members()
     print(f"best of {ROUNDS} rounds; ratios are our time divided by theirs; load {os.getloadavg()[0]:.1f}")
     healthy: dict[tuple[str, str], float] = {}
     for image in zfs_images.IMAGES:
-        disks = [disk for number, disk in enumerate(made[image.of or image.name]) if number not in image.lost]
         for what in (KERNEL, INITRD, TREE):
             seconds = healthy.get((image.of, what))
             more = {} if seconds is None else {"grub-fstest with all members": seconds}
-            line, best = contest(image.name, disks, what, field, more)
+            line, best = contest(image.name, image.present(made), what, field, more)
             if "grub-fstest" in best:
                 healthy[image.name, what] = best["grub-fstest"]
             print(line, flush=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 import payload
+from contest import Image
 
 from artefacts import cache
 from qemu import workshop, zfs
@@ -16,28 +16,17 @@ SIZE = 640 * MIB
 _PART = MIB  # zpart() starts the first partition there
 
 
-class Image(NamedTuple):
-    """One layout; ``lost`` are the members (numbers) that are absent when it is read."""
-
-    name: str
-    disks: int
-    vdev: str
-    compression: str = "lz4"
-    lost: tuple[int, ...] = ()
-    of: str = ""  # the layout whose members these are, when another one with all of its members is here too
-
-
 MADE = (
-    Image("mirror", 2, "mirror"),
-    Image("raidz1", 3, "raidz1"),
-    Image("raidz2", 5, "raidz2"),
+    Image("mirror", 2, "mirror", "lz4"),
+    Image("raidz1", 3, "raidz1", "lz4"),
+    Image("raidz2", 5, "raidz2", "lz4"),
     Image("zstd", 2, "mirror", "zstd"),
 )
 IMAGES = (
     *MADE,
-    Image("mirror-1", 2, "", lost=(0,), of="mirror"),
-    Image("raidz1-1", 3, "", lost=(1,), of="raidz1"),
-    Image("raidz2-2", 5, "", lost=(1, 2), of="raidz2"),
+    Image("mirror-1", 2, "", "", lost=(0,), of="mirror"),
+    Image("raidz1-1", 3, "", "", lost=(1,), of="raidz1"),
+    Image("raidz2-2", 5, "", "", lost=(1, 2), of="raidz2"),
 )
 
 # Only what GRUB 2.06 reads, or there were nobody to compare with; zstd it does not.
@@ -69,7 +58,7 @@ def members() -> dict[str, list[Path]]:
     lines, first = [_SCRIPT], 0
     for image in MADE:
         lines.append(
-            f'make {image.name} {image.compression} {image.vdev} "${{DISK[@]:{first}:{image.disks}}}"'
+            f'make {image.name} {image.tuning} {image.make} "${{DISK[@]:{first}:{image.disks}}}"'
         )  # fmt: skip
         first += image.disks
     script = "\n".join([*lines, ""])

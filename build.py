@@ -5,7 +5,8 @@
     python build.py native           compile fsdrivers/native beside its sources
     python build.py kernel           only the kernel: of kernel-config/, compiled from Debian's source
     python build.py loader           build/loader.efi, loader.img and loader.iso
-    python build.py --arch arm64     the same for another architecture, in build/arm64
+    python build.py reproduce        the EFI file and all that is in it twice: are they the same bytes?
+    python build.py --arch arm64     any of these for another architecture, in build/arm64
 
 How it is done is in the package ``artefacts``; this file is the command line.
 """
@@ -22,7 +23,7 @@ from artefacts.steps import BuildError, replace, short, step
 
 PROJECT = Path(__file__).resolve().parent
 SLIM, DEBIAN = "slim", "debian"
-WHAT = ("all", "program", "native", "kernel", "loader")
+WHAT = ("all", "program", "native", "kernel", "loader", "reproduce")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
             _kernel_alone(options)
         elif options.what == "loader":
             _loader(options)
+        elif options.what == "reproduce":
+            _reproduce(options)
         else:
             _everything(options)
     except BuildError as error:
@@ -146,6 +149,18 @@ def _loader(options: argparse.Namespace) -> None:
     _print_sizes(parts, image, kernel.vmlinuz)
     for path in files:
         print(f"build:   {short(path)}  {path.stat().st_size:,} bytes")
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    from artefacts import reproduce
+
+    _kernel_alone(options)
+    _loader(options)
+    twins = reproduce.check(options.output, ["--suite", options.suite, "--arch", options.arch])
+    for twin in twins:
+        print(f"build:   {'same     ' if twin.same else 'DIFFERENT'}  {twin.digest}  {twin.size:>11,}  {twin.name}")
+    if different := [twin.name for twin in twins if not twin.same]:
+        raise BuildError(f"a second build made other files: {', '.join(different)}")
 
 
 def _kernel(options: argparse.Namespace) -> debian.Kernel:

@@ -17,6 +17,8 @@ from artefacts.kernel_build import FRAGMENTS
 from artefacts.steps import BuildError
 
 EXTRA = FRAGMENTS / "compare-filesystems.config"
+NEWER = "trixie"
+"""The suite whose kernel the same fragment is measured with besides."""
 
 # What an initramfs needs to import a pool: the modules as zfs-dkms builds them, and Debian's user space.
 ZFS_MODULES = ("zfs", "spl", "zavl", "znvpair", "zcommon", "zunicode", "zlua", "icp", "zzstd")
@@ -49,10 +51,13 @@ class Row(NamedTuple):
 def compare(suite: str, initramfs: Path, modules: Path, measure: Measure) -> str:
     """Build both kernels and measure them; the page.  ``modules`` has OpenZFS's.  Raises BuildError."""
     slim = kernel_build.build(suite)
-    full = kernel_build.build(suite, extra=[EXTRA])
+    kernels = [("slim", slim), ("with ext4, XFS and btrfs", kernel_build.build(suite, extra=[EXTRA]))]
+    if suite != NEWER:
+        newer = kernel_build.build(NEWER)
+        kernels.append((f"slim, Linux {newer.release} (`--suite {NEWER}`)", newer))
     rows = [
         Row(name, built.image.stat().st_size, initramfs.stat().st_size, measure(built.image, initramfs))
-        for name, built in (("slim", slim), ("with ext4, XFS and btrfs", full))
+        for name, built in kernels
     ]
     return page(slim.release, rows, {**zfs_modules(modules), **zfs_sizes()})
 
@@ -84,18 +89,15 @@ def _stripped(path: Path) -> int:
 
 
 def page(release: str, rows: Sequence[Row], zfs: dict[str, int]) -> str:
-    """docs/kernel-slimming.md."""
-    slim, full = rows[0], rows[1]
+    """docs/kernel-slimming.md; ``rows`` are the slim kernel, that with file systems, and others of interest."""
+    slim, full, *others = rows
     table = [
         "| Bootstrap kernel | Image | initramfs | kernel entry to /init | available memory in /init |",
         "|---|---|---|---|---|",
-        *(
-            f"| {row.name} | {_kib(row.kernel)} | {_kib(row.initramfs)} | {row.run.seconds:.2f} s "
-            f"| {row.run.available / 1024:.1f} MiB |"
-            for row in rows
-        ),
+        *map(_row, (slim, full)),
         f"| difference | {_kib(full.kernel - slim.kernel)} | | {full.run.seconds - slim.run.seconds:+.2f} s "
         f"| {(full.run.available - slim.run.available) / 1024:+.1f} MiB |",
+        *map(_row, others),
     ]
     programs = ["| OpenZFS in an initramfs | Size |", "|---|---|"]
     programs += [f"| {name} | {_kib(size)} |" for name, size in zfs.items()]
@@ -119,6 +121,11 @@ def page(release: str, rows: Sequence[Row], zfs: dict[str, int]) -> str:
             "",
         ]
     )
+
+
+def _row(row: Row) -> str:
+    measured = f"{row.run.seconds:.2f} s | {row.run.available / 1024:.1f} MiB"
+    return f"| {row.name} | {_kib(row.kernel)} | {_kib(row.initramfs)} | {measured} |"
 
 
 def _kib(size: int) -> str:

@@ -11,7 +11,7 @@ import live
 import pytest
 from efi_files import Loader, build
 
-from qemu import layouts, ovmf, run
+from qemu import layouts, ovmf, run, zfs_images
 from qemu.machine import Disk, Machine
 from qemu.workshop import Made
 
@@ -56,6 +56,12 @@ def live_machine(boot_image: Any, request: pytest.FixtureRequest) -> live.Machin
 def btrfs_layouts() -> Made:
     """Small systems on the disks that layouts.BTRFS names."""
     return layouts.btrfs()
+
+
+@pytest.fixture(scope="session")
+def zfs_debian() -> Made:
+    """A Debian on each of zfs_images.POOLS.  Compiles OpenZFS when its modules are not cached."""
+    return zfs_images.debian()
 
 
 @pytest.fixture

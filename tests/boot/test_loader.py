@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import zfs_pools
 from efi_files import Loader, add_conf, variant
 
 from artefacts import debian as packages
 from init.efivars import POOLBOOT
 from loader import esp, uki
 from loader.make import Wishes
-from qemu import images, layouts, ovmf
+from qemu import images, layouts, ovmf, zfs_images
 from qemu.machine import Disk, Machine
 from qemu.workshop import Made
 
@@ -109,13 +108,38 @@ def test_sixty_megabytes_boot_in_a_small_machine(firmware: Firmwares, loader: Lo
         guest.expect(layouts.MARKER, 180)
 
 
-def test_the_iso_boots_from_half_a_zfs_mirror(firmware: Firmwares, loader: Loader, tmp_path: Path) -> None:
-    cd = ["-drive", f"if=none,id=cd,media=cdrom,readonly=on,file={loader.iso}", "-device", "ide-cd,drive=cd,bus=ide.0"]
-    with firmware(zfs_pools.unpack(tmp_path)["mirror"][1:], options=cd) as guest:
-        guest.expect(r"poolboot: pool zfs tank-mirror .* members 1/2", 180)
-        guest.expect(r"poolboot: booting .* kernel=/boot/vmlinuz-", 60)
-        guest.expect(layouts.MARKER, 180)
-        assert "root=ZFS=tank-mirror/ROOT/debian" in guest.expect("booted with: (.*)")[1]
+@pytest.mark.parametrize("medium", ["disk", "disc"])
+def test_debian_on_a_zfs_mirror_reaches_its_login(
+    firmware: Firmwares, loader: Loader, zfs_debian: Made, medium: str
+) -> None:
+    """From loader.img, and from the ISO in a CD drive, then with one disk of the mirror gone."""
+    first, last = zfs_images.POOLS["mirror"]
+    disks = zfs_debian.disks[first:last]
+    if medium == "disk":
+        machine, state, health = firmware([loader.image, *disks]), "2/2", "ONLINE"
+    else:
+        drive = f"if=none,id=cd,media=cdrom,readonly=on,file={loader.iso}"
+        options = ["-drive", drive, "-device", "ide-cd,drive=cd,bus=ide.0"]
+        machine, state, health = firmware(disks[1:], options=options), "1/2", "DEGRADED"
+    with machine as guest:
+        guest.expect(rf"poolboot: pool zfs rpool-mirror \S+ members {state}", 180)
+        booting = guest.expect(r"poolboot: booting .* kernel=/boot/vmlinuz-\S+ .*cmdline=(.*)", 60)[1]
+        assert "root=ZFS=rpool-mirror/ROOT/debian" in booting.split()
+        guest.expect(images.MARKER, BOOT_SECONDS)
+        assert "poolboot: error" not in guest.console
+        log_in(guest)
+        assert run_in(guest, "findmnt -rno FSTYPE,SOURCE /").strip().endswith("zfs rpool-mirror/ROOT/debian")
+        assert f"rpool-mirror\t{health}" in run_in(guest, "zpool list -Ho name,health")
+
+
+def test_the_iso_on_a_usb_stick_boots_debian_on_btrfs(firmware: Firmwares, loader: Loader, debian: Made) -> None:
+    """Copied onto a stick, the ISO is a disk with an ESP; one disk of the RAID1 is gone."""
+    with firmware([Disk(loader.iso, "usb"), *debian.disks[:2]]) as guest:
+        guest.expect(r"poolboot: pool btrfs debian \S+ members 2/3", 180)
+        guest.expect(r"poolboot: booting Debian.* in 3 s; any key stops", 60)
+        guest.expect(images.MARKER, BOOT_SECONDS)
+        log_in(guest)
+        assert run_in(guest, "findmnt -rno FSTYPE /").strip().endswith("btrfs")
 
 
 def test_knobs_of_the_firmwares_side_count(

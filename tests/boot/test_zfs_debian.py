@@ -20,11 +20,6 @@ Machines = Callable[..., Machine]
 BOOT_SECONDS = 400
 
 
-@pytest.fixture(scope="session")
-def zfs_debian() -> Made:
-    return zfs_images.debian()
-
-
 @pytest.mark.parametrize(
     ("layout", "unplugged", "state"),
     [("mirror", (), "2/2"), ("raidz1", (1,), "2/3"), ("raidz2", (0, 3), "2/4")],

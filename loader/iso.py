@@ -41,6 +41,7 @@ def make(files: Mapping[str, Path], target: Path, log: Path) -> None:
         command: list[str | os.PathLike[str]] = [
             "xorriso", "-as", "mkisofs", "-quiet", "-R", "-V", esp.LABEL, "-o", fresh,
             "-append_partition", "2", "0xef", image, "-appended_part_as_gpt",
+            "--set_all_file_dates", f"={esp.EPOCH}",
             "-e", "--interval:appended_partition_2:all::", "-no-emul-boot",
             tree,
         ]  # fmt: skip

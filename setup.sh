@@ -18,7 +18,7 @@ packages="$packages bc bison flex libelf-dev libssl-dev"
 # The EFI file, its disk and its ISO.
 packages="$packages mtools fdisk dosfstools xorriso sbsigntool openssl"
 # Only the tests: what other programs make of our files, and we of theirs.
-packages="$packages cpio lz4 bzip2"
+packages="$packages cpio lz4 lzop bzip2"
 # Only `make arm64`: the cross compiler, and machines of that kind.
 [ "${1:-}" != --arm64 ] || packages="$packages gcc-aarch64-linux-gnu qemu-system-arm qemu-efi-aarch64"
 

@@ -154,7 +154,8 @@ def ask(machine: Machine, entries: list[BootEntry], selected: int, seconds: floa
 
     message, found = "", machine.survey
     while True:
-        menu = Menu(entries, selected, seconds or None, found)
+        prefer = machine.keeper.toggle if machine.keeper else None
+        menu = Menu(entries, selected, seconds or None, found, prefer)
         menu.message = message
         with CLOCK.of(_phases.PERSON):
             outcome = chooser.run(machine.console, menu)
@@ -248,7 +249,7 @@ def rescue(machine: Machine) -> bool:
     machine.begin("serving the rescue prompt")
     try:
         with CLOCK.of(_phases.PERSON):
-            entry = Rescue(machine.console, machine.survey, machine.disks).run()
+            entry = Rescue(machine.console, machine.survey, machine.disks, machine.keeper).run()
     except Closed:
         time.sleep(ALONE)
         machine.console = _console.open_consoles()

@@ -74,6 +74,9 @@ def _decision(
         return 1
     keeper = Keeper(devices, config)
     choice = keeper.choose(found)
+    print(
+        "what EFI variables of the machine wish for (LoaderEntryOneShot, LoaderEntryDefault, Boots) is not on its disks"
+    )
     if keeper.store is not None:
         print(f"what is remembered from boot to boot is in {keeper.store.where}")
     for entry in entries:

@@ -197,6 +197,34 @@ class Keeper:
             return self._config.tries
         return TRIES if reports(entry.place) else 0
 
+    # --- what a person asks for ----------------------------------------------------------------
+
+    def remember(self, entry: BootEntry | None, once: bool = False) -> str:
+        """Make ``entry`` the default, or with ``once`` that of the next boot alone; None: nothing is, any more.
+
+        What was done, in words.  Raises FsError when it cannot be written down.
+        """
+        if self.store is None:
+            raise Refused(f"there is no memory from boot to boot: {self.lacking}")
+        name = entry.id if entry else ""
+        then = self.ledger._replace(once=name) if once else self.ledger._replace(default=name)
+        if then != self.ledger:
+            self.store.write(then.text())
+            self.ledger = then
+        if not once and self._variables and self._variables.available:
+            self._variables.delete("LoaderEntryDefault", LOADER)  # the system's wish goes before ours, and is older
+        what = "the next boot" if once else "all boots"
+        if entry is None:
+            return f"nothing is wanted for {what} any more, says {self.store.where}"
+        stronger = (
+            f"; but poolboot.entry={self._config.entry} goes before it" if self._config.entry and not once else ""
+        )
+        return f"{name} is wanted for {what}, says {self.store.where}{stronger}"
+
+    def toggle(self, entry: BootEntry) -> str:
+        """As remember() for all boots; the entry that is the default already is so no more."""
+        return self.remember(None if self.ledger.default == entry.id else entry)
+
     # --- before the jump ----------------------------------------------------------------------
 
     def starting(self, entry: BootEntry, say: Say) -> None:

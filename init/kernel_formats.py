@@ -221,14 +221,20 @@ def _stream(kind: str) -> tuple[Any, tuple[type[Exception], ...]]:
     return _unpack.Decoder(kind, MAX_XZ_MEMORY), (ValueError,)
 
 
-def _refused(file: File, limit: int) -> Iterator[bytes]:
-    head = file.read(0, HEAD)
-    raise Unsupported(f"kernel format {wrapping(head)}", f"{file.path}: no way to unwrap it here")
+def _framed(name: str) -> Decoder:
+    """A decoder of init/framings.py, imported when a file asks for it."""
+
+    def decode(file: File, limit: int) -> Iterator[bytes]:
+        from init import framings
+
+        return framings.lzop(file, limit) if name == "lzo" else framings.lz4_frame(file, limit)
+
+    return decode
 
 
 _xz = _streamed("xz")
 # By the names in _MAGICS and those that zboot programs use.
 _DECODERS: dict[str, Decoder] = {
     "gzip": _gzip, "zstd": _zstd, "zstd22": _zstd, "lz4": _lz4, "xz": _xz, "xzkern": _xz, "lzma": _xz,
-    "bzip2": _streamed("bzip2"), "lz4 frame": _refused, "lzo": _refused,
+    "bzip2": _streamed("bzip2"), "lz4 frame": _framed("lz4 frame"), "lzo": _framed("lzo"),
 }  # fmt: skip

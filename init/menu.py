@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from fsdrivers.errors import FsError
@@ -19,6 +19,7 @@ HELP_LINES = (
     "e                             edit its command line, for this boot only",
     "d                             details: files, root, warnings",
     "s                             snapshots of its root",
+    "m                             make it the default of all boots, or no longer",
     "r                             the rescue prompt",
     "l                             show the list again",
     "Escape                        back",
@@ -65,13 +66,19 @@ class Menu:
     """What a person sees and does until ``outcome`` is there.
 
     ``left`` are the seconds until the selected entry is booted unasked, None when nothing happens by itself.
+    ``prefer`` makes an entry the default, or no longer: what it did, in words; it may raise FsError.
     """
 
     def __init__(
-        self, entries: Sequence[BootEntry], selected: int = 0, left: float | None = None, source: Source | None = None
+        self,
+        entries: Sequence[BootEntry],
+        selected: int = 0,
+        left: float | None = None,
+        source: Source | None = None,
+        prefer: Callable[[BootEntry], str] | None = None,
     ) -> None:
         self.levels = [Level("What can be booted", entries, selected)]
-        self.left, self._source = left, source
+        self.left, self._source, self._prefer = left, source, prefer
         self.page = LIST
         self.scroll = 0  # first line that is shown of DETAILS
         self.line = Line()
@@ -141,6 +148,15 @@ class Menu:
             self.outcome = Outcome(item)
         elif key == "e":
             self.line, self.page = Line(item.cmdline), EDIT
+        elif key == "m":
+            self._make_default(item)
+
+    def _make_default(self, entry: BootEntry) -> None:
+        self.page = LIST
+        try:
+            self.message = self._prefer(entry) if self._prefer else "there is no memory from boot to boot yet"
+        except FsError as error:
+            self.message = f"not the default: {error}"
 
     def _digit(self, key: str) -> None:
         """Numbers may have several digits: each one extends the number before it while there is such an entry."""

@@ -19,7 +19,7 @@ BAR, SELECTED, WARNING, LABEL, URGENT = "bar", "selected", "warning", "label", "
 _COLOURS = {BAR: "1;37;44", SELECTED: "7", WARNING: "1;33", LABEL: "36", URGENT: "1"}
 _PLAIN = {BAR: "7", SELECTED: "7", WARNING: "1", LABEL: "", URGENT: "1"}
 
-KEYS = "Enter boots  e edit  d details  s snapshots  r rescue  ? help"
+KEYS = "Enter boots  e edit  d details  s snapshots  m default  r rescue  ? help"
 SNAPSHOT_KEYS = "Enter looks into it  d details  r rescue  Escape back  ? help"
 EDIT_KEYS = "Enter boots with this command line, once  Escape goes back unchanged"
 DETAILS_KEYS = "Enter boots  e edit  r rescue  Escape back  Up and Down scroll"

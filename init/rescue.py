@@ -1,4 +1,4 @@
-"""The rescue prompt: look at what is there, pick what to boot, or try again.  It reads; only boot changes anything."""
+"""The rescue prompt: look at what is there, pick what to boot, or try again.  It reads; no pool is ever written to."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from init.console import Closed, Console, Enough
 from init.devices import Disks, human
 from init.entries.entry import BootEntry
 from init.handover import power
+from init.keeper import Keeper
 from init.lineedit import remember
 from init.menu import Menu
 from init.roots import tree_name
@@ -36,6 +37,8 @@ HELP = """\
   sha256 PATH...   the checksums of files, and how long reading took
   entries          what can be booted
   boot N [WORDS]   boot entry N (or its id or title), with WORDS added to its command line
+  default [N]      have entry N booted from now on; without N the usual one again
+  once [N]         have entry N booted the next time alone
   menu             the menu, with snapshots and an editor for command lines
   dmesg [LINES]    the end of the kernel's log
   retry            look at the disks again and boot
@@ -47,13 +50,14 @@ Tab completes, Up and Down recall."""
 class Rescue:
     """One stay at the prompt; what it knows of the machine is ``survey``, None when we crashed before there was one."""
 
-    def __init__(self, console: Console, survey: Survey | None, disks: Disks) -> None:
-        self._console, self._survey, self._disks = console, survey, disks
+    def __init__(self, console: Console, survey: Survey | None, disks: Disks, keeper: Keeper | None = None) -> None:
+        self._console, self._survey, self._disks, self._keeper = console, survey, disks, keeper
         self._used: Filesystem | None = None
         self._history: list[str] = []
         self._commands: dict[str, Callable[[str], None]] = {
             "pools": self._pools, "devices": self._devices, "roots": self._roots, "use": self._use, "ls": self._ls,
             "cat": self._cat, "sha256": self._sha256, "entries": self._entries, "dmesg": self._dmesg,
+            "default": lambda rest: self._remember(rest, False), "once": lambda rest: self._remember(rest, True),
             "help": self._help, "?": self._help,
             "reboot": lambda _: power.reboot(), "poweroff": lambda _: power.poweroff(),
         }  # fmt: skip
@@ -130,7 +134,20 @@ class Rescue:
         if not self._known():
             self._console.write("menu: nothing to boot was found; see pools")
             return None
-        return chooser.run(self._console, Menu(self._known(), source=self._survey)).entry
+        return chooser.run(
+            self._console,
+            Menu(self._known(), source=self._survey, prefer=self._keeper.toggle if self._keeper else None),
+        ).entry
+
+    def _remember(self, rest: str, once: bool) -> None:
+        if self._keeper is None:
+            self._console.write("there is no memory from boot to boot yet: try retry")
+            return
+        entry = self._survey.look_for(rest) if self._survey and rest else None
+        if rest and entry is None:
+            self._console.write(f"there is no entry {rest}")
+            return
+        self._console.write(self._keeper.remember(entry, once))
 
     def _pools(self, _: str) -> None:
         if not self._pool_list():
@@ -226,7 +243,7 @@ class Rescue:
         if not blank:
             return len(text) - len(command), [f"{name} " for name in self._names() if name.startswith(command)]
         start = len(text) - len(rest)
-        if command == "boot":
+        if command in ("boot", "default", "once"):
             return start, _beginning(rest, [name for entry in self._known() for name in (entry.id, entry.title)])
         if command == "use":
             return start, _beginning(rest, [tree_name(pool, name) for pool, name, _ in self._all_roots(quiet=True)])

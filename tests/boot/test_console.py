@@ -230,3 +230,25 @@ def test_the_program_itself_unwraps_kernels(boot_image: object, menu_disk: Path,
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert re.search(r"by kexec.*: arm64 Image, 2\.0 MiB to read", done.stdout), done.stdout + done.stderr
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["lzo", "lz4"])
+def test_the_program_itself_unwraps_framed_kernels(boot_image: object, tmp_path: Path, name: str) -> None:
+    """The same of lzop's blocks and LZ4's frames, on a small root of its own."""
+    root, image = tmp_path / "root", tmp_path / "image"
+    for path, data in (("sbin/init", b"#!/bin/sh\n"), ("etc/os-release", b"ID=framed\n")):
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_bytes(data)
+    kernel = (b"MZ" + bytes(0x36) + b"ARM\x64").ljust(1 << 21, b"\0")
+    tool = {"lzo": "lzop", "lz4": "lz4"}[name]
+    done = subprocess.run([tool, "-9", "-c"], input=kernel, stdout=subprocess.PIPE, check=True)
+    (root / "boot").mkdir()
+    (root / "boot" / "Image").write_bytes(done.stdout)
+    image.write_bytes(b"")
+    with image.open("r+b") as file:
+        file.truncate(200 << 20)
+    subprocess.run(["mkfs.btrfs", "-q", "--rootdir", root, image], check=True)
+    knobs = "poolboot.kernel=/boot/Image"
+    command = [run.BUILD / "init", "--dry-run", "-a", image, "--machine", "aarch64", "--cmdline", knobs]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert re.search(r"by kexec.*: arm64 Image, 2\.0 MiB to read", told.stdout), told.stdout + told.stderr

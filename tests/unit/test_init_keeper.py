@@ -297,3 +297,30 @@ def test_the_unit_is_what_the_init_looks_for() -> None:
     assert "WantedBy=multi-user.target" in unit
     assert keeper.UNITS == ("/etc/systemd/system/multi-user.target.wants/poolboot-good.service",)
     assert POOLBOOT in SCRIPT.read_text()
+
+
+def test_a_person_makes_an_entry_the_default_and_takes_it_back(
+    monkeypatch: pytest.MonkeyPatch, variables: Variables
+) -> None:
+    """What the system had set goes: the later wish counts."""
+    there = found(monkeypatch, good=False)
+    new, old = there.entries()
+    variables.set("LoaderEntryDefault", LOADER, ucs2(NEW))
+    kept = Keeper([], there.config, variables)
+    assert kept.toggle(old) == f"{OLD} is wanted for all boots, says EFI variable Boots"
+    assert start(variables, there)[0] == OLD
+    assert variables.get("LoaderEntryDefault", LOADER) is None
+    assert "nothing is wanted for all boots any more" in Keeper([], there.config, variables).toggle(old)
+    assert start(variables, there)[0] == NEW
+    assert remembered(variables) == ""
+    kept = Keeper([], there.config, variables)
+    assert "is wanted for the next boot" in kept.remember(old, once=True)
+    assert [start(variables, there)[0] for _ in range(2)] == [OLD, NEW]
+    asking = Keeper([], config.read("poolboot.entry=1"), variables)
+    assert asking.remember(new).endswith("; but poolboot.entry=1 goes before it")
+
+
+def test_without_a_memory_nothing_can_be_wished(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = found(monkeypatch)
+    with pytest.raises(Refused, match="no memory from boot to boot: an EFI system partition called poolboot"):
+        Keeper([], there.config).remember(there.entries()[0])

@@ -34,6 +34,10 @@ TOOLS = {
     "xz": ["xz", "--check=crc32"],
     "lzma": ["xz", "--format=lzma"],
     "bzip2": ["bzip2", "-9"],
+    "lzo": ["lzop", "-9"],
+    "lzo, quick, from a file with a name": ["lzop", "-1", "--crc32"],
+    "lz4 frame": ["lz4", "-9"],
+    "lz4 frame with sizes and sums": ["lz4", "-1", "-B4", "-BX", "--content-size"],
 }
 
 
@@ -59,7 +63,15 @@ def test_compressed(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("gzip", "gzip"), ("zstd", "zstd"), ("zstd22", "zstd22"), ("xzkern", "xz"), ("lzma", "lzma"), ("lz4", "lz4")],
+    [
+        ("gzip", "gzip"),
+        ("zstd", "zstd"),
+        ("zstd22", "zstd22"),
+        ("xzkern", "xz"),
+        ("lzma", "lzma"),
+        ("lz4", "lz4"),
+        ("lzo", "lzo"),
+    ],
 )
 def test_zboot(name: str, kind: str) -> None:
     assert unwrapped(zboot(name, packed(kind))) == IMAGE
@@ -184,10 +196,25 @@ class TestOwnDecoders:
             unwrapped(bytes(data))
 
 
-@pytest.mark.parametrize("head", [b"\x04\x22\x4d\x18", b"\x89LZO"])
-def test_refused_by_name(head: bytes) -> None:
-    with pytest.raises(Unsupported, match=r"lz4 frame|lzo"):
-        unwrapped(head + bytes(100))
+def test_frames_whose_blocks_need_each_other_are_refused() -> None:
+    linked = subprocess.run(["lz4", "-9", "-BD", "-B4", "-c"], input=IMAGE, capture_output=True, check=True).stdout
+    with pytest.raises(Unsupported, match="lz4 frame"):
+        unwrapped(linked)
+
+
+@pytest.mark.parametrize("head", [b"\x04\x22\x4d\x18", b"\x89LZO\0\r\n\x1a\n"])
+def test_a_magic_and_nothing_behind_it(head: bytes) -> None:
+    for rest in (b"", bytes(100), b"\xff" * 100):
+        with pytest.raises((Corrupt, Unsupported), match=r"lz4 frame|lzo"):
+            unwrapped(head + rest)
+
+
+@pytest.mark.parametrize("kind", ["lzo", "lzo, quick, from a file with a name"])
+def test_damage_in_lzo_is_seen(kind: str) -> None:
+    data = bytearray(packed(kind))
+    data[len(data) // 2] ^= 0x55
+    with pytest.raises(Corrupt, match="lzo"):
+        unwrapped(bytes(data))
 
 
 def test_memory_file() -> None:

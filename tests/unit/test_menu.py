@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from init_doubles import MemoryPool, TestConsole, place, system
 from terminal_grid import Grid
 
-from fsdrivers.errors import Corrupt
+from fsdrivers.errors import Corrupt, FsError
 from init import chooser, menu, menuview
 from init.entries.entry import BootEntry
 from init.menu import Menu
@@ -375,3 +375,19 @@ def test_the_countdown_runs_out_on_a_silent_console() -> None:
 
 def test_nobody_to_listen_to_is_no_reason_to_stay() -> None:
     assert run("", Menu(ENTRIES, 1, 60.0))[0].entry == ENTRIES[1]
+
+
+def test_an_entry_becomes_the_default() -> None:
+    asked: list[str] = []
+
+    def prefer(one: BootEntry) -> str:
+        asked.append(one.id)
+        if len(asked) > 1:
+            raise FsError("the store is full")
+        return "it is wanted for all boots"
+
+    shown = press(Menu(ENTRIES, prefer=prefer), "down", "m")
+    assert asked == [ENTRIES[1].id]
+    assert "it is wanted for all boots" in str(grid(shown))
+    assert "not the default: the store is full" in str(grid(press(shown, "d", "m")))
+    assert "there is no memory" in str(grid(press(Menu(ENTRIES), "m")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from init_doubles import MemoryPool, TestConsole, system
@@ -11,7 +12,9 @@ from test_init_boot import CMDLINE, Bench, tank
 from fsdrivers import pools
 from init import config
 from init.devices import Disks
+from init.efivars import Variables
 from init.handover import Refused
+from init.keeper import Keeper
 from init.rescue import Rescue
 from init.survey import Survey
 
@@ -135,3 +138,33 @@ def test_a_key_during_the_line_of_a_single_entry_brings_the_menu(monkeypatch: py
     assert any("any key stops for the menu" in line for line in lines)
     assert "What can be booted:" in lines
     assert bench.staged == [f"6.12.1 {CMDLINE} x"]
+
+
+def test_a_default_is_set_and_taken_back(prompt: Rescue, tmp_path: Path) -> None:
+    (tmp_path / "Some-x").write_bytes(b"....x")
+    prompt._keeper = Keeper([], config.read(""), Variables(str(tmp_path)))
+    prompt._console = screen = TestConsole(
+        "default 2\nonce Test Linux 1, kernel 6.12.1\ndefault 7\ndefault\nonce\nretry\n"
+    )
+    assert prompt.run() is None
+    text = screen.output()
+    for line in (
+        "tank:@/6.9 is wanted for all boots, says EFI variable Boots",
+        "tank:@/6.12.1 is wanted for the next boot, says EFI variable Boots",
+        "there is no entry 7",
+        "nothing is wanted for all boots any more",
+        "nothing is wanted for the next boot any more",
+    ):
+        assert line in text
+    assert sorted(prompt._complete("default TANK:@/6.9")[1]) == ["tank:@/6.9"]
+
+
+def test_no_default_without_a_memory(prompt: Rescue) -> None:
+    for keeper, answer in (
+        (None, "no memory from boot to boot yet"),
+        (Keeper([], config.read("")), "default: there is no"),
+    ):
+        prompt._keeper = keeper
+        prompt._console = screen = TestConsole("default 1\nretry\n")
+        assert prompt.run() is None
+        assert answer in screen.output()

@@ -1,0 +1,106 @@
+"""The machine's own screen and keyboard: the menu is on them and on the serial line at once."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qemu import layouts
+from qemu.machine import Machine, MachineError
+
+pytestmark = pytest.mark.boot
+
+Machines = Callable[..., Machine]
+# Text mode: pairs of character (code page 437) and attribute, 25 rows of 80; where in the 32 KiB a screen begins moves
+# with what scrolls.  drivers/video/console/vgacon.c, v6.1
+VGA, VGA_SIZE, WIDTH = 0xB8000, 32768, 80
+WHITE_ON_BLUE, REVERSED = 0x1F, 0x70
+LARGE, SMALL = "6.1.0-2-large", "6.1.0-1-test"
+
+
+class Desk:
+    """What a person in front of the machine sees and presses, through QEMU's monitor."""
+
+    def __init__(self, monitor: Path, scratch: Path) -> None:
+        self._scratch = scratch / "vga"
+        self._line = socket.socket(socket.AF_UNIX)
+        self._line.connect(str(monitor))
+        self._answers = self._line.makefile()
+        self._answers.readline()
+        self._ask("qmp_capabilities")
+
+    def _ask(self, command: str, **arguments: Any) -> None:
+        self._line.sendall(json.dumps({"execute": command, "arguments": arguments}).encode())
+        while True:
+            answer = json.loads(self._answers.readline())
+            if "event" not in answer:
+                assert "return" in answer, answer
+                return
+
+    def press(self, *names: str) -> None:
+        """One key after the other, by QEMU's names."""
+        for name in names:
+            self._ask("send-key", keys=[{"type": "qcode", "data": name}], **{"hold-time": 20})
+            time.sleep(0.2)  # QEMU lets a key go only then
+
+    def rows(self) -> Iterator[tuple[str, int]]:
+        """Text and first attribute of each row of the menu's screen, nothing while there is none."""
+        self._ask("pmemsave", val=VGA, size=VGA_SIZE, filename=str(self._scratch))
+        data = self._scratch.read_bytes()
+        rows = [data[start : start + 2 * WIDTH] for start in range(0, VGA_SIZE - 2 * WIDTH + 1, 2 * WIDTH)]
+        texts = [row[::2].decode("cp437") for row in rows]
+        tops = [number for number, text in enumerate(texts) if text.startswith(" poolboot ")]
+        for number in range(tops[-1], min(tops[-1] + 25, len(rows))) if tops else ():
+            yield texts[number].rstrip(), rows[number][1]
+
+    def wait_for(self, what: Callable[[list[tuple[str, int]]], bool], seconds: float = 30) -> list[tuple[str, int]]:
+        """The rows as soon as they are ``what`` was waited for."""
+        deadline = time.monotonic() + seconds
+        while True:
+            rows = list(self.rows())
+            if len(rows) == 25 and what(rows):
+                return rows
+            if time.monotonic() > deadline:
+                raise MachineError("not on the screen; what is:\n" + "\n".join(text for text, _ in rows))
+            time.sleep(0.3)
+
+
+def test_the_menu_on_the_screen_and_on_the_line_at_once(machine: Machines, tmp_path: Path) -> None:
+    """A key of either console moves both; the command line is edited at the keyboard, and boots."""
+    monitor = tmp_path / "monitor"
+    options = ["-device", "VGA", "-qmp", f"unix:{monitor},server=on,wait=off"]
+    disk = layouts.menu().disks[0]
+    with machine([disk], "console=tty0 poolboot.timeout=300", options=options) as guest:
+        desk = Desk(monitor, tmp_path)
+        guest.expect("What can be booted:$", 90)
+        rows = desk.wait_for(lambda rows: rows[2][0].startswith("> 1"))
+        assert rows[0][1] == WHITE_ON_BLUE
+        assert LARGE in rows[2][0]
+        assert rows[2][1] == REVERSED
+        assert any("Booting entry 1 in " in text for text, _ in rows)
+
+        desk.press("down")
+        guest.expect(rf"^> 2\. .*{SMALL}")
+        rows = desk.wait_for(lambda rows: rows[3][0].startswith("> 2") and rows[3][1] == REVERSED)
+        assert not any("Booting entry" in text for text, _ in rows)
+        guest.send("k")
+        desk.wait_for(lambda rows: rows[2][0].startswith("> 1"))
+
+        guest.send("2")
+        desk.wait_for(lambda rows: rows[3][0].startswith("> 2"))
+        desk.press("d")
+        guest.expect(rf"^  kernel +/boot/vmlinuz-{SMALL}")
+        desk.wait_for(lambda rows: any(text.startswith("  kernel") for text, _ in rows))
+        desk.press("e")
+        guest.expect("cmdline> ")
+        desk.press("spc", "a", "t", "minus", "d", "e", "s", "k", "x", "backspace", "ret")
+        booting = guest.expect(r"poolboot: booting .* cmdline=(.*)")[1]
+        assert booting.strip().endswith(" at-desk")
+        guest.expect(layouts.MARKER, 120)
+        assert guest.expect("booted with: (.*)")[1].strip() == booting.strip()

@@ -32,7 +32,8 @@ _TIMESHIFT_DATE = r"([0-9]{4})-([0-9]{2})-([0-9]{2})_([0-9]{2})-([0-9]{2})-([0-9
 _XML = r"<(date|description|type)>([^<]*)</\1>"
 _JSON = r'"(comments|created)"\s*:\s*"((?:[^"\\]|\\.)*)"'
 _ESCAPE = r"\\(?:u([0-9A-Fa-f]{4})|(.))"
-_ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'"), ("&amp;", "&"))
+_ENTITY = r"&(?:(lt|gt|quot|apos|amp)|#([0-9]{1,7})|#x([0-9A-Fa-f]{1,6}));"
+_CHARACTERS = {"lt": "<", "gt": ">", "quot": '"', "apos": "'", "amp": "&"}
 
 
 class Snapshot(NamedTuple):
@@ -185,9 +186,15 @@ def _date(text: str) -> int:
 
 
 def _entities(text: str) -> str:
-    for entity, char in _ENTITIES:
-        text = text.replace(entity, char)
-    return text
+    """The text of XML's references: libxml2, with which snapper writes, has numbers for all that is not ASCII."""
+    return re.sub(_ENTITY, _character, text)
+
+
+def _character(found: re.Match[str]) -> str:
+    if found[1]:
+        return _CHARACTERS[found[1]]
+    number = int(found[2]) if found[2] else int(found[3], 16)
+    return chr(number) if number <= 0x10FFFF else "?"
 
 
 def _unescaped(found: re.Match[str]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from init_doubles import UUID, MemoryPool, system
 
@@ -11,6 +13,7 @@ from init import config, entries, snapshots, survey
 from init.entries import policy
 from init.roots import BootRoot
 
+DATA = Path(__file__).parent / "data" / "snapper"
 INFO = b"""<?xml version="1.0"?>
 <snapshot>
   <type>pre</type>
@@ -102,6 +105,27 @@ def test_what_snapper_noted() -> None:
     assert older.title == "2024-05-01 12:30, snapshot 7, pre zypp(zypper) <kernel> & more, read-only"
     assert newer.title == f"{newer.when}, snapshot 8, read-only"
     assert (entry.snapshot, entry.root.name) == (None, "@")
+
+
+def test_what_the_real_snapper_wrote() -> None:
+    """data/snapper/make is how."""
+    texts = {number: {"info.xml": (DATA / number / "info.xml").read_bytes()} for number in "1234"}
+    names = [f"@/.snapshots/{number}/snapshot" for number in texts]
+    trees: dict[str, object] = {"/": {}, "@": system("1"), "@/.snapshots": texts, **{name: {} for name in names}}
+    pool = MemoryPool(trees, readonly=tuple(names))  # type: ignore[arg-type]
+    found = snapshots.described(snapshots.of(at(pool, "@"), lambda note: None))
+    assert sorted((one.number, one.description) for one in found) == [
+        ("1", "before the upgrade"), ("2", 'ümläut & <tags> "quoted"'), ("3", "pre apt"), ("4", "post"),
+    ]  # fmt: skip
+    assert {one.when for one in found} == {"2026-11-23 04:31"}
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [("&#xFC;&#252;", "üü"), ("&#x110000;&#9999999;", "??"), ("&amp;lt;", "&lt;"), ("&#;&#x;&nbsp;", "&#;&#x;&nbsp;")],
+)
+def test_references(text: str, plain: str) -> None:
+    assert snapshots._entities(text) == plain
 
 
 def test_a_snapshot_boots_its_own_kernel_with_its_own_tree() -> None:

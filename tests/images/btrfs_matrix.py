@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -14,12 +15,14 @@ if __name__ == "__main__":
     sys.path[:0] = [str(HERE), str(ROOT)]
 
 import btrfs_crash_recipes  # noqa: E402
+import btrfs_crossed_recipes as crossed  # noqa: E402
 import btrfs_device_recipes  # noqa: E402
 import test_btrfs  # noqa: E402
+import test_btrfs_crossed  # noqa: E402
 from btrfs_recipes import Layout  # noqa: E402
 from btrfs_stripe_recipes import LAYOUTS  # noqa: E402
 
-from fsdrivers.btrfs import features  # noqa: E402
+from fsdrivers.btrfs import features, geometry  # noqa: E402
 
 _HEAD = """# What is read of btrfs
 
@@ -31,7 +34,7 @@ owner, size, times, content) is compared with what the kernel's own driver shows
 
 def page() -> str:
     """The text of the page."""
-    return "\n".join([_HEAD, *_profiles(), *_formats(), *_events(), *_features()])
+    return "\n".join([_HEAD, *_profiles(), *_crossed(), *_formats(), *_events(), *_features()])
 
 
 def _profiles() -> list[str]:
@@ -45,12 +48,37 @@ def _profiles() -> list[str]:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for layout in (*test_btrfs.ALL, *LAYOUTS):
-        sets = list(test_btrfs.subsets(layout))
-        counts = Counter(len(chosen) for chosen in sets)
-        text = ", ".join(f"{count} x {size}" for size, count in sorted(counts.items())) or "-"
+        text = _counted(test_btrfs.subsets(layout))
         cells = [layout.name, str(layout.disks), *_options(layout), text, text]
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
+
+
+def _crossed() -> list[str]:
+    """The shapes, each of them with all checksums."""
+    lines = [
+        "Crossed: every filesystem of this table exists with each of the checksums "
+        f"{', '.join(crossed.CHECKSUMS)}, and has",
+        f"files in each of the codecs {', '.join(crossed.CODECS)}: {len(crossed.TABLE)} filesystems.",
+        "",
+        "| data | metadata | disks | data columns | missing | rotten |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in crossed.TABLE:
+        if one.checksum == crossed.CHECKSUMS[0]:
+            shape = one.shape
+            (profile,) = [item for item in geometry.PROFILES.values() if item.name == shape.data]
+            striped = shape.data in ("raid0", "raid10", "raid5", "raid6")
+            columns = (shape.disks - profile.parity) // profile.copies if striped else 1
+            text = _counted(chosen for chosen in test_btrfs_crossed.subsets(one) if chosen)
+            lines.append(f"| {shape.data} | {shape.metadata} | {shape.disks} | {columns} | {text} | {text} |")
+    return [*lines, ""]
+
+
+def _counted(sets: Iterable[tuple[int, ...]]) -> str:
+    """The sets of disks by their size, in words."""
+    counts = Counter(len(chosen) for chosen in sets)
+    return ", ".join(f"{count} x {size}" for size, count in sorted(counts.items())) or "-"
 
 
 def _options(layout: Layout) -> list[str]:
@@ -77,7 +105,7 @@ def _formats() -> list[str]:
 
 
 def _events() -> list[str]:
-    devices = [f"- {name}" for name in btrfs_device_recipes.STORIES]
+    devices = [f"- {name}" for name in (*btrfs_device_recipes.STORIES, "balance (interrupted while it moved metadata)")]
     crashes = [f"- {name}" for name in btrfs_crash_recipes.NAMES]
     return [
         "## Devices that came and went", "", *devices, "",

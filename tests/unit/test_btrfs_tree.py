@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import cast
 
 import pytest
@@ -209,3 +210,44 @@ def test_header_is_cut_to_the_node() -> None:
     raw = leaf(0x1000, ITEMS)
     raw[0x60:0x64] = b"\xff\xff\xff\x7f"
     assert len(Node(seal(raw)).items) == (SIZE - tree.HEADER_SIZE) // layout.ITEM.size
+
+
+def test_searches_that_follow_each_other_answer_as_first_ones() -> None:
+    """The last leaf is remembered, and asked first: keys before, in, between and behind the leaves, in any order."""
+    leaves = [ITEMS[at : at + 2] for at in range(0, 10, 2)]
+    addresses = [0x2000 + number * SIZE for number in range(5)]
+    blocks = {address: leaf(address, items) for address, items in zip(addresses, leaves, strict=True)}
+    low, high = 0x10000, 0x11000
+    pointers = [(items[0][0], address) for address, items in zip(addresses, leaves, strict=True)]
+    blocks[low], blocks[high] = node(low, 1, pointers[:3]), node(high, 1, pointers[3:])
+    blocks[0x1000] = node(0x1000, 2, [(pointers[0][0], low), (pointers[3][0], high)])
+    root = Pointer(0x1000, 2, 7, OWNER)
+    keys = [(number, kind, 0) for number in range(8, 32) for kind in (0, 1, 2)]
+
+    def answers(found: Tree, key: Key) -> list[object]:
+        floor = found.floor(key)
+        behind = [item.objectid for item in found.items(key, layout.MAX_KEY)]
+        exact = found.find(*key)
+        return [floor and floor.objectid, behind, exact and exact.data]
+
+    fresh = {key: answers(make(blocks, root)[0], key) for key in keys}
+    kept, _ = make(blocks, root)
+    for seed in range(20):
+        order = random.Random(seed).sample(keys, len(keys))
+        assert {key: answers(kept, key) for key in order} == fresh
+
+
+def test_neighbours_need_no_descent() -> None:
+    found, _ = make(
+        {0x1000: node(0x1000, 1, [((10, 1, 0), 0x2000)]), 0x2000: leaf(0x2000, ITEMS)}, Pointer(0x1000, 1, 7, OWNER)
+    )
+    assert found.find(10, 1, 0) is not None
+    loads = []
+    nodes = found._nodes
+    real = nodes.load
+    nodes.load = lambda pointer: loads.append(pointer) or real(pointer)  # type: ignore[func-returns-value,method-assign]
+    assert found.find(28, 1, 0) is not None
+    assert found.find(99, 1, 0) is None
+    assert loads == []
+    assert found.find(1, 1, 0) is None  # before the first key of the leaf: nobody remembers that
+    assert loads != []

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import zfs_matrix
 import zfs_recipes
 import zfs_support
 
@@ -38,8 +39,18 @@ REDUNDANT = {
     "gang": [((0, 1), 1)],
     "draid": [((0, 1, 2, 3, 4, 5), 1)],
     "sectors": [((0, 1, 2), 1), ((3, 4), 1)],
+    "destroyed": [((0, 1), 1)],
+    "multihost": [((0, 1), 1)],
+    "classes": [((0, 1, 2), 1), ((3, 4), 1)],
+    "big2mirror": [((0, 1, 2), 2)],
+    "big2raidz": [((0, 1, 2), 1)],
+    "expanded": [((0, 1, 2, 3, 4, 5), 2)],
+    "expanding": [((0, 1, 2, 3), 1)],
+    "cloned": [((0, 1), 1)],
 }
-WHOLE = sorted(set(zfs_recipes.POOLS) - {"log", "replacing", "spare"})
+LOGGED = {"log": "tank/a", "log23": "tank/a", "claimed": "tank/a"}  # with the dataset that has the log
+REPAIRED = ("replacing", "spare", "deferred", "draidspare")
+WHOLE = sorted(set(zfs_recipes.POOLS) - {*LOGGED, *REPAIRED, *zfs_matrix.POOLS})
 
 
 class Rotten(BlockDevice):
@@ -194,7 +205,7 @@ def test_one_more_than_tolerated_is_rotten(name: str) -> None:
         pool.open().read_file("/random", 1 << 20)
 
 
-@pytest.mark.parametrize("name", ["replacing", "spare"])
+@pytest.mark.parametrize("name", REPAIRED)
 def test_in_the_middle_of_a_repair(name: str) -> None:
     check(name, assemble(members(name)))
     for number in range(len(unpacked(name)[1])):

@@ -56,7 +56,7 @@ def look_at_everything(devices: Sequence[BlockDevice]) -> int:
     return count
 
 
-@pytest.fixture(scope="module", params=["single", "raidz1", "datasets"])
+@pytest.fixture(scope="module", params=["single", "raidz1", "datasets", "big2raidz"])
 def images(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return zfs_recipes.unpack(request.param, tmp_path_factory.mktemp(request.param))
 
@@ -119,6 +119,7 @@ def mutate_list(config: nvlist.NvList, dice: random.Random) -> nvlist.NvList:
     return config
 
 
+@pytest.mark.parametrize("images", ["single", "raidz1", "datasets", "big2raidz", "expanding"], indirect=True)
 def test_mutated_configurations(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     parse = nvlist.parse
     dice = random.Random(0)
@@ -176,7 +177,7 @@ def mutated_labels(device: BlockDevice, dice: random.Random) -> dict[int, bytes]
         data = device.read(offset, layout.LABEL_NVLIST_SIZE)
         used = len(data[: -layout.ECK["<"].size].rstrip(b"\0")) + 7 & -8
         changed = mutate(data[:used], random.Random(seed)) + data[used:]
-        patches[offset] = repaired(changed, offset, "<")
+        patches[offset] = repaired(changed, offset, label.eck_order(data) or "<")
     return patches
 
 
@@ -197,6 +198,7 @@ def mutated_uberblocks(device: BlockDevice, dice: random.Random) -> dict[int, by
     return patches
 
 
+@pytest.mark.parametrize("images", ["single", "raidz1", "datasets", "big2raidz", "expanding"], indirect=True)
 @pytest.mark.parametrize("damage", [mutated_labels, mutated_uberblocks])
 def test_mutated_labels_and_uberblocks(
     images: list[Path], damage: Callable[[BlockDevice, random.Random], dict[int, bytes]]
@@ -274,7 +276,8 @@ def test_an_unknown_feature_is_refused_by_name(images: list[Path], monkeypatch: 
         pool.open()
 
 
-def test_mutated_intent_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["log", "log23"])
+def test_mutated_intent_logs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = zil._split
     dice = random.Random(0)
 
@@ -285,7 +288,7 @@ def test_mutated_intent_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             yield entry._replace(kind=kind, body=body), txg
 
     monkeypatch.setattr(zil, "_split", damaged)
-    images = zfs_recipes.unpack("log", tmp_path)
+    images = zfs_recipes.unpack(name, tmp_path)
     answers = 0
     for seed in range(100):
         dice.seed(seed)

@@ -1,6 +1,6 @@
 """The small pools in tests/images/zfs: how the real OpenZFS made each of them.
 
-    python -m tests.images.zfs_recipes [NAME ...]       makes (again) the named pools, or all of them
+    PYTHONPATH=. python tests/images/zfs_recipes.py [NAME ...]       makes (again) the named pools, or all of them
 
 Each archive holds the members of one pool (d0.img, d1.img ...) and in ``manifests`` the real driver's view of every
 dataset and snapshot.  The members are sparse files of a guest, so that archives stay small; a pool's paths are
@@ -16,8 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import zfs_matrix
+import zfs_scripts
 import zstandard
 
+from artefacts import debian
 from qemu import workshop, zfs
 
 ARCHIVES = Path(__file__).parent / "zfs"
@@ -27,7 +30,19 @@ ARCHIVES = Path(__file__).parent / "zfs"
 LIBRARY = r"""
 mkdir -p /out/pool /mnt/a; cd /out/pool
 param() { echo "$2" >/sys/module/zfs/parameters/$1; }
-param metaslab_force_ganging 16777217; param zfs_scan_suspend_progress 0
+while read -r name value; do
+    test ! -e /sys/module/zfs/parameters/$name || param $name $value  # a pool before this one may have set it
+done <<END
+metaslab_force_ganging 16777217
+raidz_expand_max_reflow_bytes 0
+zap_micro_max_size 131072
+zfs_async_block_max_blocks 18446744073709551615
+zfs_default_ibs 17
+zfs_rebuild_scrub_enabled 1
+zfs_resilver_defer_percent 10
+zfs_scan_suspend_progress 0
+END
+CREATE="zpool create -O mountpoint=legacy -o cachefile=none"
 members() {
     local number; D=
     for number in $(seq 0 $(($1 - 1))); do truncate -s ${2:-64M} d$number.img; D="$D $PWD/d$number.img"; done
@@ -56,6 +71,18 @@ finish() {
         if mount -t zfs $name /mnt/a 2>/dev/null; then zmanifest $name /mnt/a; umount /mnt/a; fi
     done
     zpool export $1
+}
+freeze() {  # freeze POOL DATASET (mounted at /mnt/a): from here on everything is in the intent log alone
+    dd if=/dev/zero of=/mnt/a/sync conv=fdatasync,fsync bs=1 count=1 status=none  # a frozen pool can start no log
+    zpool sync $1; zpool freeze $1
+}
+crash() {  # crash POOL DATASET: keep the members as they are now
+    local file
+    sync -f /mnt/a; for file in /mnt/a/* /mnt/a/*/*; do test -f "$file" && sync "$file"; done || true
+    zmanifest $2 /mnt/a
+    mkdir /out/copy; cp --sparse=always $D /out/copy
+    umount /mnt/a; zpool export $1 || true
+    mv /out/copy/* /out/pool/; rmdir /out/copy
 }
 send() { mv /out/manifests /out/pool/; tar -S -C /out/pool -cf /out/$1.tar .; cd /; rm -r /out/pool; }
 """
@@ -316,7 +343,12 @@ umount /mnt/a; zpool export tank || true
 mv /out/copy/* /out/pool/"""),
 }  # fmt: skip
 
-VERSIONS = {"bookworm": "2.1", "trixie": "2.3"}  # of OpenZFS, by suite
+POOLS.update({name: Pool(script) for name, script in zfs_scripts.STATES.items()})
+POOLS["partitions"] = POOLS["partitions"]._replace(disks=2)
+POOLS.update({name: Pool(zfs_scripts.foreign(name)) for name in zfs_scripts.FOREIGN})
+POOLS.update({name: Pool(script, "trixie") for name, script in zfs_scripts.MODERN.items()})
+POOLS.update({name: Pool(zfs_matrix.script(*chosen), chosen[1]) for name, chosen in zfs_matrix.POOLS.items()})
+VERSIONS = zfs_matrix.VERSIONS
 
 
 def make(names: Sequence[str]) -> list[Path]:
@@ -333,7 +365,11 @@ def make(names: Sequence[str]) -> list[Path]:
     suite = POOLS[names[0]].suite
     disks = (96 * workshop.MIB,) * max(POOLS[name].disks for name in names)
     prelude = "declare -f >/root/prelude\n"
-    made = workshop.make(zfs.recipe(f"pools-{names[0]}", prelude + script, disks, suite=suite, timeout=3000))
+    made = workshop.make(
+        zfs.recipe(
+            f"pools-{names[0]}", prelude + script, disks, suite=suite, inputs=_foreign_files(names), timeout=3000
+        )
+    )  # fmt: skip
     ARCHIVES.mkdir(exist_ok=True)
     archives = []
     for name in names:
@@ -347,6 +383,16 @@ def make(names: Sequence[str]) -> list[Path]:
         archives.append(ARCHIVES / f"{name}.tar.zst")
         archives[-1].write_bytes(packer.compress(tar.read_bytes()))
     return archives
+
+
+def _foreign_files(names: Sequence[str]) -> list[Path]:
+    """Members of pools that OpenZFS's own tests came with: Debian has them in a package."""
+    wanted = [file for name in names for file in zfs_scripts.FOREIGN.get(name, ())]
+    if not wanted:
+        return []
+    tree = debian.packages("bookworm", ["zfs-test"], zfs.COMPONENTS, dependencies=False)
+    blocks = tree / "usr/share/zfs/zfs-tests/tests/functional/cli_root/zpool_upgrade/blockfiles"
+    return [blocks / f"zfs-pool-{file}.dat.bz2" for file in wanted]
 
 
 def unpack(name: str, directory: Path) -> list[Path]:

@@ -203,9 +203,12 @@ def test_the_jump_hands_on_what_the_kernel_needs_and_comes_in_time(
     target = 'poolboot.append="random.trust_cpu=off nokaslr"'
     with with_overlay(machine([menu_disk], f"{knobs} {target}"), tmp_path, overlay) as guest:
         guest.expect("poolboot> ", 120)
-        guest.send("sha256 /boot/vmlinuz-6.1.0-1-test /boot/initrd.img-6.1.0-1-test\n")
-        hashed = guest.expect(r"^(\d+\.?\d*) MiB read and hashed in ([0-9.]+) s$", 120)
-        assert float(hashed[1]) >= 50
+        hashed = []
+        for _ in range(2):
+            guest.send("sha256 /boot/vmlinuz-6.1.0-1-test /boot/initrd.img-6.1.0-1-test\n")
+            found = guest.expect(r"^(\d+\.?\d*) MiB read and hashed in ([0-9.]+) s$", 120)
+            assert float(found[1]) >= 50
+            hashed.append(float(found[2]))
         guest.send("boot 1\n")
         guest.expect(r"poolboot: booting .* initrd=/boot/initrd\S+,/extra/probe.cpio cmdline=")
         jump = guest.expect(r"poolboot: jumping after [0-9.]+ s: (.*)$", 120)
@@ -213,10 +216,17 @@ def test_the_jump_hands_on_what_the_kernel_needs_and_comes_in_time(
         crng = guest.expect(r"probe: dmesg \[ *([0-9.]+)\] .*crng init done")[1]
         assert float(crng) < 1.0, crng
         guest.expect(layouts.PROBE_END)
-    # What grows with the bytes.  The interpreter's start, and the checksum that the running kernel makes of what it
-    # loads, take longer than that where every instruction is emulated.
+    # All that is ours, from the kernel's start of /init.  What kexec_file_load takes (the kernel's own copies and its
+    # SHA-256 of them) is told beside it: docs/internals/performance.md.
     phases = {name: float(seconds) for name, seconds in re.findall(r"(\w+) ([0-9.]+)", jump[1])}
-    assert phases["entries"] + phases["read"] <= BUDGET * float(hashed[2]), (jump[0], hashed[0])
+    ours = sum(seconds for name, seconds in phases.items() if name not in ("asked", "load"))
+    reference = max(hashed)  # the machine may be shared
+    whole = ours + phases["load"]
+    print(
+        f"to the jump {ours:.2f} s, {ours / reference:.2f} of reading and hashing the same bytes in {reference:.2f} s"
+    )
+    print(f"with kexec_file_load {whole:.2f} s, {whole / reference:.2f}")
+    assert ours <= BUDGET * reference, (jump[0], hashed)
 
 
 BUDGET = 1.5

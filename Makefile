@@ -43,9 +43,9 @@ qemu-test: setup image $(if $(ZFS),zfs-debian)
 zfs-debian: setup
 	$(PYTHON) -m qemu.zfs_images
 
-# Builds the slim kernel and boots it through OVMF eight times and more: too long for every `make test`.
+# Boots through OVMF some forty times, and compiles OpenZFS once: too long for every `make test`.
 firmware-test: setup
-	$(PYTEST) -m firmware tests/boot $(ARGS)
+	$(PYTEST) $(SPREAD) -m firmware tests/boot $(ARGS)
 
 # Compiles a second kernel: as much as the first one took.
 arm64:

@@ -20,7 +20,7 @@ CHECKSUMS = {
 }
 VERSIONS = {"bookworm": "2.1", "trixie": "2.3"}  # of OpenZFS, by suite
 # Pool -> (kind of vdev, suite)
-POOLS = {f"matrix{VERSIONS[suite]}-{kind}": (kind, suite) for suite in ("bookworm",) for kind in KINDS}
+POOLS = {f"matrix{VERSIONS[suite]}-{kind}": (kind, suite) for suite in VERSIONS for kind in KINDS}
 
 
 def script(kind: str, suite: str) -> str:

@@ -256,7 +256,7 @@ class Printer:
         if len(shown) < len(level.items):
             part = f"{shown[0] + 1} to {shown[-1] + 1} of {len(level.items)}"
             lines.append(f"  {part}; Up, Down or a number shows others")
-        return "\n".join([*lines, f"A number selects; {keys(menu)}"])
+        return "\n".join([*lines, "A number selects.", keys(menu)])
 
     def _count(self, menu: Menu) -> str:
         """The countdown: a sentence, then a number now and then on the same row."""

@@ -71,6 +71,30 @@ def test_starts_in_vain_are_counted_on_our_partition_and_a_good_one_is_forgotten
     assert remembered(image) == f"try 1 counted:@/{NEWER}\n"
 
 
+def test_a_default_chosen_in_the_menu_and_a_wish_for_once_are_kept_on_our_partition(
+    machine: Machines, disks: Made, tmp_path: Path
+) -> None:
+    image = entry_disks.partition(tmp_path / "esp.img", tmp_path / "log")
+    there = [disks.disks[entry_disks.COUNTED], Disk(image, snapshot=False)]
+    with machine(there, "poolboot.timeout=300") as guest:
+        guest.expect("What can be booted:$", SECONDS)
+        guest.send("2m")
+        guest.expect(f"counted:@/{OLDER} is wanted for all boots, says EFI/poolboot/boots on /dev/vdb1", SECONDS)
+        guest.send("r")
+        guest.expect("poolboot> ", SECONDS)
+        guest.send("once 1\n")
+        guest.expect(f"counted:@/{NEWER} is wanted for the next boot, says EFI/poolboot/boots", SECONDS)
+        guest.send("poweroff\n")
+        guest.wait_exit()
+    assert remembered(image) == f"default counted:@/{OLDER}\nonce counted:@/{NEWER}\n"
+    for kernel in (NEWER, OLDER):
+        with machine(there, "poolboot.tries=0") as guest:
+            guest.expect(f"poolboot: booting .* kernel=/boot/vmlinuz-{kernel} ", SECONDS)
+            guest.expect("poolboot: cmdline ", SECONDS)
+            guest.expect(layouts.MARKER, SECONDS)
+            guest.wait_exit()
+
+
 def test_starts_are_counted_in_a_variable_of_the_firmware(machine: Machines, disks: Made, tmp_path: Path) -> None:
     """The root has the unit that reports: so its boots are counted, three in vain each."""
     full = f"try 3 counted:@/{NEWER}\n".encode()

@@ -25,14 +25,16 @@ _INSTALL = """\
 #!/bin/sh
 units=${rootmnt}/etc/systemd/system
 [ ! -e $units/check.service ] || exit 0
-mount -o remount,rw ${rootmnt}
+mount -o remount,rw none ${rootmnt}
 mkdir -p ${rootmnt}/usr/local/sbin $units/multi-user.target.wants $units/boot-complete.target.requires
-cp /good/poolboot-good ${rootmnt}/usr/local/sbin/poolboot-good
-chmod 755 ${rootmnt}/usr/local/sbin/poolboot-good
-cp /good/poolboot-good.service /good/check.service $units/
-ln -s ../poolboot-good.service $units/multi-user.target.wants/
-ln -s ../check.service $units/boot-complete.target.requires/
-mount -o remount,ro ${rootmnt}
+cat /good/poolboot-good >${rootmnt}/usr/local/sbin/poolboot-good
+chroot ${rootmnt} /bin/chmod 755 /usr/local/sbin/poolboot-good
+cat /good/poolboot-good.service >$units/poolboot-good.service
+cat /good/check.service >$units/check.service
+ln -s ../poolboot-good.service $units/multi-user.target.wants/poolboot-good.service
+ln -s ../check.service $units/boot-complete.target.requires/check.service
+mount -o remount,ro none ${rootmnt}
+sync
 echo b >/proc/sysrq-trigger
 """
 _ORDER = """\

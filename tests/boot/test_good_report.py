@@ -1,4 +1,4 @@
-"""Reporting good boots: the unit of contrib/systemd as it is shipped, run by Debian's systemd on btrfs."""
+"""Reporting good boots: the unit of contrib/systemd as it is shipped, under Debian's systemd on btrfs."""
 
 from __future__ import annotations
 
@@ -58,8 +58,9 @@ def log_in(guest: Machine) -> None:
     guest.expect(r"[#] $", 60)
 
 
-def test_systemd_reports_good_boots_and_only_those(machine: Machines, debian: Made, tmp_path: Path) -> None:
-    """Starts of one machine: one that installs, one that fails its check, a good one, and the start after that."""
+@pytest.mark.timeout(1800)
+def test_systemd_does_not_report_a_boot_whose_check_failed(machine: Machines, debian: Made, tmp_path: Path) -> None:
+    """One machine that starts three times: to install, with a check that fails, and counted on from there."""
     extra = cpio.Archive()
     extra.file("good/poolboot-good", (UNITS / "poolboot-good").read_bytes(), 0o755)
     extra.file("good/poolboot-good.service", (UNITS / "poolboot-good.service").read_bytes())
@@ -85,12 +86,6 @@ def test_systemd_reports_good_boots_and_only_those(machine: Machines, debian: Ma
         guest.send("systemctl is-active poolboot-good.service; systemctl is-failed check.service\n")
         guest.expect("^inactive$", 60)
         guest.expect("^failed$", 60)
-        guest.send("ln -sf /bin/true /bin/false && reboot\n")  # what was broken is mended
-
-        guest.expect("poolboot: try 2 of 3 for .*, as EFI/poolboot/boots on /dev/vdd1 has it", 240)
-        log_in(guest)
-        guest.send("until systemctl is-active poolboot-good.service; do sleep 1; done\n")
-        guest.expect("^active$", 120)
         guest.send("reboot\n")
 
-        guest.expect("poolboot: try 1 of 3 for .*, as EFI/poolboot/boots on /dev/vdd1 has it", 240)
+        guest.expect("poolboot: try 2 of 3 for .*, as EFI/poolboot/boots on /dev/vdd1 has it", 240)

@@ -79,16 +79,17 @@ def test_the_menu_on_the_screen_and_on_the_line_at_once(machine: Machines, tmp_p
     with machine([disk], "console=tty0 poolboot.timeout=300", options=options) as guest:
         guest.expect("What can be booted:$", 90)
         desk = Desk(monitor, tmp_path)
-        rows = desk.wait_for(lambda rows: rows[2][0].startswith("> 1"))
+        # The countdown is drawn last but one: by then the rest is there.
+        rows = desk.wait_for(lambda rows: any("Booting entry 1 in " in text for text, _ in rows))
         assert rows[0][1] == WHITE_ON_BLUE
+        assert rows[2][0].startswith("> 1")
         assert LARGE in rows[2][0]
         assert rows[2][1] == REVERSED
-        assert any("Booting entry 1 in " in text for text, _ in rows)
 
         desk.press("down")
         guest.expect(rf"^> 2\. .*{SMALL}")
-        rows = desk.wait_for(lambda rows: rows[3][0].startswith("> 2") and rows[3][1] == REVERSED)
-        assert not any("Booting entry" in text for text, _ in rows)
+        desk.wait_for(lambda rows: rows[3][0].startswith("> 2") and rows[3][1] == REVERSED)
+        desk.wait_for(lambda rows: not any("Booting entry" in text for text, _ in rows))
         guest.send("k")
         desk.wait_for(lambda rows: rows[2][0].startswith("> 1"))
 

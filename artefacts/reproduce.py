@@ -30,6 +30,7 @@ class Twin(NamedTuple):
 
     name: str
     size: int
+    """Bytes of the second."""
     digest: str
     """SHA-256 of the first, in hex."""
     same: bool
@@ -40,9 +41,10 @@ def check(first: Path, arguments: list[str]) -> list[Twin]:
 
     Raises BuildError when that build fails.
     """
+    before = {name: _digest(first / name) for name in FILES}  # another build may replace them while this one goes on
     with tempfile.TemporaryDirectory(prefix="poolboot-again-", dir=cache.root()) as scratch:
         output = _build_elsewhere(Path(scratch), arguments)
-        return [_compare(name, first / name, output / name) for name in FILES]
+        return [_compare(name, before[name], output / name) for name in FILES]
 
 
 def _build_elsewhere(scratch: Path, arguments: list[str]) -> Path:
@@ -68,6 +70,10 @@ def _build_elsewhere(scratch: Path, arguments: list[str]) -> Path:
     return output
 
 
-def _compare(name: str, first: Path, second: Path) -> Twin:
-    data = first.read_bytes()
-    return Twin(name, len(data), hashlib.sha256(data).hexdigest(), data == second.read_bytes())
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _compare(name: str, digest: str, second: Path) -> Twin:
+    return Twin(name, second.stat().st_size, digest, _digest(second) == digest)

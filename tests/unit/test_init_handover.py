@@ -38,7 +38,7 @@ def test_preflight_tells_what_it_found() -> None:
     ("kernel", "machine", "wanted"),
     [
         (b"\x7fELF" + bytes(9000), "x86_64", "kernel format ELF"),
-        (b"\x89LZO" + bytes(9000), "x86_64", "kernel format lzo"),
+        (b"\x89LZO" + bytes(9000), "x86_64", "lzop method"),
         (b"", "x86_64", "kernel format unknown"),
         (b"x" * 0x206, "x86_64", "kernel format unknown"),
         (bzimage("6.1"), "aarch64", "bzImage"),

@@ -229,15 +229,19 @@ class Machine:
     def expect(self, pattern: str, timeout: float = 60, *, panic: bool = False) -> re.Match[str]:
         """Wait until the console has said ``pattern`` (a regular expression) after the previous expect().
 
+        A pattern that ends in ``.*`` or ``(.*)`` gets the rest of its line, in however many pieces it arrives.
+
         Raises MachineError after ``timeout`` seconds, when QEMU ends first, and when the kernel panics first (unless
         ``panic`` says that this is fine).
         """
         wanted = re.compile(pattern, re.MULTILINE)
+        greedy = pattern.rstrip(")").endswith(".*")
         deadline = time.monotonic() + timeout * _scale()
         while True:
             with self._news:
                 text = self._console
-                if found := wanted.search(text, self._position):
+                found = wanted.search(text, self._position)
+                if found and not (greedy and found.end() == len(text) and not self._ended):
                     self._position = found.end()
                     return found
                 if not panic and (died := PANIC.search(text, self._position)):

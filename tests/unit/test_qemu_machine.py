@@ -50,6 +50,14 @@ def test_each_expectation_starts_behind_the_one_before() -> None:
             machine.expect("one", 0.2)
 
 
+def test_the_rest_of_a_line_is_waited_for() -> None:
+    with Script(
+        "printf 'cmdline=root=UUID=76'; sleep 0.5; echo '4d ro'; printf 'last: wo'; sleep 0.5; printf rds"
+    ) as machine:
+        assert machine.expect("cmdline=(.*)", 10)[1] == "root=UUID=764d ro"
+        assert machine.expect("last: (.*)", 10)[1] == "words"
+
+
 def test_escape_sequences_are_no_part_of_the_console() -> None:
     script = r"printf '\033[0;1;32m  OK  \033[0m] up\033[?20'; sleep 0.3; printf '04h done\n\303'; sleep 0.3"
     with Script(script + r"; printf '\244\n'; sleep 60") as machine:

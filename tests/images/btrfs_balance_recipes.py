@@ -1,16 +1,32 @@
 """A balance that a power cut ended: the disk as it was while trees of block groups under relocation were on it.
 
+    python tests/images/btrfs_balance_recipes.py        makes it anew, which takes luck: run it again when it found none
+
+Kept as ``tests/images/btrfs/balance.tar.zst``: a moment at which the disk has such trees may not come in one run.
+
 Device mapper stops all writes in the middle of the balance; what lies on the disk then is what a power cut leaves.
 """
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from qemu import manifest, workshop
-from qemu.workshop import MIB, Recipe
+HERE = Path(__file__).resolve().parent
+if __name__ == "__main__":
+    sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
+
+import btrfs_stripe_recipes  # noqa: E402
+
+from qemu import manifest, workshop  # noqa: E402
+from qemu.workshop import MIB, Recipe  # noqa: E402
 
 
 class Interrupted(NamedTuple):
@@ -69,9 +85,8 @@ umount /mnt
 """
 
 
-@cache
-def interrupted() -> Interrupted:
-    """Raises workshop.RecipeError."""
+def make() -> None:
+    """Make the archive.  Raises workshop.RecipeError when no moment was the right one."""
     recipe = Recipe(
         "btrfs-balance",
         _SCRIPT,
@@ -81,4 +96,24 @@ def interrupted() -> Interrupted:
         timeout=900,
     )
     made = workshop.make(recipe)
-    return Interrupted(made.disks[1], manifest.read(made.out, "balance"), int((made.out / "trees").read_text()))
+    with tempfile.TemporaryDirectory() as name:
+        shutil.copytree(made.out, name, dirs_exist_ok=True)
+        subprocess.run(["cp", "--sparse=always", made.disks[1], f"{name}/disk0.raw"], check=True)
+        names = sorted(os.listdir(name))
+        command = ["tar", "--sparse", "--owner=0", "--group=0", "--mtime=@0", "-C", name, "-cf", "-", *names]
+        target = btrfs_stripe_recipes.ARCHIVES / "balance.tar.zst"
+        with target.open("wb") as sink, subprocess.Popen(command, stdout=subprocess.PIPE) as packing:
+            subprocess.run(["zstd", "-12", "--long=27", "-q", "-c"], stdin=packing.stdout, stdout=sink, check=True)
+
+
+@cache
+def interrupted() -> Interrupted:
+    """The disk from the archive, unpacked for this process."""
+    directory = Path(tempfile.mkdtemp(prefix="balance-"))
+    atexit.register(shutil.rmtree, directory)
+    (disk,) = btrfs_stripe_recipes.unpack("balance", directory)
+    return Interrupted(disk, manifest.read(directory, "balance"), int((directory / "trees").read_text()))
+
+
+if __name__ == "__main__":
+    make()

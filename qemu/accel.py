@@ -17,11 +17,19 @@ QEMU = {"x86_64": "qemu-system-x86_64", "arm64": "qemu-system-aarch64"}
 _PROOF = b"Unable to mount root fs"
 
 
-def arguments(kernel: Path | None, architecture: str = "x86_64") -> list[str]:
-    """QEMU's options for the accelerator: KVM when $POOLBOOT_ACCEL says so or a probe proved it, else TCG."""
+# A nanosecond of the guest for each instruction (2 to the power of 0), and none for waiting: a processor of 1 GHz that
+# completes one instruction a cycle, whatever emulating it takes.
+_COUNTED = ["-icount", "shift=0,sleep=off"]
+
+
+def arguments(kernel: Path | None, architecture: str = "x86_64", counted: bool = False) -> list[str]:
+    """QEMU's options for the accelerator: KVM when $POOLBOOT_ACCEL says so or a probe proved it, else TCG.
+
+    ``counted``: with TCG, the guest's clock counts instructions.  With KVM it is a real one anyway.
+    """
     if architecture == "x86_64" and choose(kernel) == "kvm":
         return ["-accel", "kvm", "-cpu", "max"]
-    return ["-accel", "tcg", "-cpu", "max"]
+    return ["-accel", "tcg", "-cpu", "max", *(_COUNTED if counted else [])]
 
 
 def choose(kernel: Path | None) -> str:

@@ -80,7 +80,9 @@ class Machine:
 
     ``kernel`` and ``initrd`` are loaded by QEMU; without a kernel, ``firmware`` (or the BIOS) starts what is on the
     disks.  ``memory`` is in MiB.  The console is written to ``log`` (default: a temporary file that the end of the
-    block removes) and, as it comes, to ``echo``.  $POOLBOOT_TIMEOUT_SCALE stretches all timeouts on slow machines.
+    block removes) and, as it comes, to ``echo``.  ``counted``: an emulated guest's clock counts its
+    instructions, so that times in it do not depend on what else the host does.  $POOLBOOT_TIMEOUT_SCALE stretches all
+    timeouts on slow machines.
     """
 
     def __init__(
@@ -97,12 +99,13 @@ class Machine:
         log: Path | None = None,
         reboots: bool = False,
         echo: BinaryIO | None = None,
+        counted: bool = False,
         options: Sequence[str] = (),
     ) -> None:
         self.kernel, self.initrd, self.cmdline, self.firmware = kernel, initrd, cmdline, firmware
         self.disks = [disk if isinstance(disk, Disk) else Disk(disk) for disk in disks]
         self.memory, self.cpus, self.reboots, self.options = memory, cpus, reboots, list(options)
-        self.architecture = architecture
+        self.architecture, self.counted = architecture, counted
         self._given_log, self._echo = log, echo
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
@@ -114,7 +117,7 @@ class Machine:
 
     def command(self, serial: Sequence[str]) -> list[str]:
         """The whole command line of QEMU, with ``serial`` as the options for the console."""
-        words = [accel.QEMU[self.architecture], *accel.arguments(self.kernel, self.architecture)]
+        words = [accel.QEMU[self.architecture], *accel.arguments(self.kernel, self.architecture, self.counted)]
         words += ["-m", str(self.memory), "-smp", str(self.cpus)]
         words += ["-nodefaults", "-display", "none", "-nic", "none", *serial]
         if not self.reboots:

@@ -1,19 +1,20 @@
 """Entries of the Boot Loader Specification, type 1: a small text file each.
 
-Sources: UAPI.1 Boot Loader Specification; src/boot/boot.c:boot_entry_add_type1 and line_get_key_value of systemd 257;
-grub-core/commands/blscfg.c of Fedora's GRUB for variables in options.
+Sources: UAPI.1 Boot Loader Specification; src/boot/boot.c:boot_entry_add_type1, valid_type1_filename and
+line_get_key_value of systemd 257 (the keys uki and profile: 258); grub-core/commands/blscfg.c of Fedora's GRUB for
+variables in options, default_kernelopts and early_initrd.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cmp_to_key
 
 from fsdrivers.errors import FsError, NotADirectory, NotFound
 from fsdrivers.filesystem import Filesystem
-from init.entries import grubenv, version
+from init.entries import grubenv, shellvars, version
 from init.entries.item import MAX_ITEMS, MAX_OPTIONS, Item, Listing, locate, read_text
 
 DIRECTORIES = ("/boot/loader/entries", "/loader/entries", "/efi/loader/entries", "/boot/efi/loader/entries")
@@ -25,7 +26,6 @@ MAX_INITRDS = 64
 ARCHITECTURES = {"x86_64": "x64", "aarch64": "aa64", "riscv64": "riscv64", "loongarch64": "loongarch64"}
 
 _COUNTER = r"\+([0-9]{1,9})(?:-([0-9]{1,9}))?$"
-_VARIABLE = r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})"
 _LINE = r"[ \t]*([^ \t#][^ \t]*)[ \t]+(.*?)[ \t\r]*$"
 
 # What Fedora's kernels mention and most systems do not set.
@@ -44,10 +44,15 @@ def entries(filesystem: Filesystem, machine: str = "x86_64", variables: Mapping[
     ``machine`` as in uname -m.  ``variables`` are what "$name" in options stands for; without them those of GRUB's
     environment block.
     """
-    if variables is None:
-        variables = grubenv.read(filesystem)
-    items: list[Item] = []
     notes: list[str] = []
+    items = order(collect(filesystem, machine, grubenv.read(filesystem) if variables is None else variables, notes))
+    index, named = default(filesystem, items, notes)
+    return Listing(tuple(items), tuple(notes), index, named=named)
+
+
+def collect(filesystem: Filesystem, machine: str, variables: Mapping[str, str], notes: list[str]) -> list[Item]:
+    """The entries of entries(), in no order; what was passed over goes to ``notes``."""
+    items: list[Item] = []
     seen = set()
     for directory in (*DIRECTORIES, *([variables["blsdir"]] if "blsdir" in variables else [])):
         try:
@@ -61,14 +66,17 @@ def entries(filesystem: Filesystem, machine: str = "x86_64", variables: Mapping[
         if node in seen:
             continue
         seen.add(node)
-        for name in [name for name in names if name.endswith(".conf")][: MAX_ITEMS - len(items)]:
+        for name in [name for name in names if _valid(name.lower())][: MAX_ITEMS - len(items)]:
             path = f"{directory}/{name}"
             try:
                 items.append(_entry(filesystem, path, machine, variables, notes))
             except (FsError, _Unusable) as error:
                 notes.append(f"{path} is passed over: {error}")
-    items = order(items)
-    return Listing(tuple(items), tuple(notes), _default(filesystem, items, notes))
+    return items
+
+
+def _valid(name: str) -> bool:
+    return name.endswith(".conf") and not name.startswith((".", "auto-"))
 
 
 def parse(text: str) -> Fields:
@@ -89,38 +97,28 @@ def parse(text: str) -> Fields:
 
 def _entry(filesystem: Filesystem, path: str, machine: str, variables: Mapping[str, str], notes: list[str]) -> Item:
     fields = parse(read_text(filesystem, path, MAX_ENTRY))
-    name, left, done = counter(path.rpartition("/")[2].removesuffix(".conf"))
+    name, left, done = counter(path.rpartition("/")[2][: -len(".conf")])
     architecture = _last(fields, "architecture").lower()
     if architecture and architecture not in (ARCHITECTURES.get(machine), machine):
         raise _Unusable(f"it is for {architecture}")
-    kernels = fields.get("linux", [])
-    if not kernels:
-        other = next((key for key in ("uki", "efi", "uki-url") if key in fields), None)
-        raise _Unusable(f"it starts {fields[other][0]}, not a kernel" if other else "it names no kernel")
-    kernel = locate(filesystem, _expand(kernels[-1], variables, path, []))
-    if kernel is None:
-        raise _Unusable(f"{kernels[-1]} is not there")
-    initrds = []
-    for value in fields.get("initrd", []):
-        # Fedora has "$tuned_initrd" here, and several paths in one line.
-        for initrd in _expand(value, variables, path, []).split():
-            where = locate(filesystem, initrd)
-            if where is None:
-                raise _Unusable(f"the initrd {initrd} is not there")
-            initrds.append(where)
-    if len(initrds) > MAX_INITRDS:
-        raise _Unusable(f"{len(initrds)} initrds")
-    options = " ".join(_expand(value, variables, path, notes) for value in fields.get("options", []))
+    kernel = _expand(_program(fields), variables, path, [])
+    where = locate(filesystem, kernel)
+    if where is None:
+        raise _Unusable(f"{kernel} is not there")
+    image = _image(filesystem, where, fields)
+    options = " ".join(_expand(value, variables, path, notes) for value in _options(fields, variables))
     if len(options) > MAX_OPTIONS:
         raise _Unusable("its command line is too long")
     overlays = "devicetree" in fields or "devicetree-overlay" in fields
+    version = _last(fields, "version") or (image.version if image else "")
     return Item(
         id=name,
-        title=_last(fields, "title") or _last(fields, "version") or name,
-        kernel=kernel,
-        initrds=tuple(initrds),
-        options=" ".join(options.split()) if '"' not in options else options.strip(),
-        version=_last(fields, "version"),
+        title=_last(fields, "title") or _last(fields, "version") or (image.title if image else name),
+        kernel=image.kernel if image else where,
+        # The stub takes what it is given after what is in the image.
+        initrds=(image.initrds if image else ()) + _initrds(filesystem, kernel, fields, variables, path),
+        options=_plain(options) if options or image is None else image.options,
+        version=version,
         sort_key=_last(fields, "sort-key"),
         machine_id=_last(fields, "machine-id"),
         tries_left=left,
@@ -128,6 +126,61 @@ def _entry(filesystem: Filesystem, path: str, machine: str, variables: Mapping[s
         counted="" if left is None else path,
         remarks=("its device tree is not taken over",) if overlays else (),
     )
+
+
+def _plain(options: str) -> str:
+    return " ".join(options.split()) if '"' not in options else options.strip()
+
+
+def _program(fields: Fields) -> str:
+    """The path of what the entry starts: a kernel, or a unified kernel image."""
+    found = [key for key in ("linux", "uki", "efi", "uki-url") if key in fields]
+    if not found:
+        raise _Unusable("it names no kernel")
+    if len(found) > 1:
+        raise _Unusable(f"it names several things to start: {', '.join(found)}")
+    value = fields[found[0]][-1]
+    if found[0] == "uki-url":
+        raise _Unusable(f"it starts {value}, from the network")
+    return value
+
+
+def _image(filesystem: Filesystem, path: str, fields: Fields) -> Item | None:
+    """The unified kernel image that ``path`` is, with the profile that the entry asks for; None for a plain kernel."""
+    if "linux" in fields and not path.lower().endswith(".efi"):
+        return None
+    from init.entries import uki  # it sorts as this module does
+
+    profile = _last(fields, "profile")
+    found = uki.one(filesystem, path, int(profile) if profile.isdecimal() and len(profile) < 6 else 0)
+    if found is None and "linux" not in fields:
+        raise _Unusable(f"it starts {path}, not a kernel")
+    return found
+
+
+def _options(fields: Fields, variables: Mapping[str, str]) -> list[str]:
+    if "options" in fields or "default_kernelopts" not in variables:
+        return fields.get("options", [])
+    return [variables["default_kernelopts"]]
+
+
+def _initrds(
+    filesystem: Filesystem, kernel: str, fields: Fields, variables: Mapping[str, str], path: str
+) -> tuple[str, ...]:
+    """The initrds in order, those first that GRUB has put in front of all."""
+    # Fedora has "$tuned_initrd" here, and several paths in one line.
+    stated = [word for value in fields.get("initrd", []) for word in _expand(value, variables, path, []).split()]
+    directory = (stated[0] if stated else kernel).rpartition("/")[0]
+    early = [f"{directory}/{name}" for name in variables.get("early_initrd", "").split()]
+    found = []
+    for initrd in [*early, *stated]:
+        where = locate(filesystem, initrd)
+        if where is None:
+            raise _Unusable(f"the initrd {initrd} is not there")
+        found.append(where)
+    if len(found) > MAX_INITRDS:
+        raise _Unusable(f"{len(found)} initrds")
+    return tuple(found)
 
 
 def _last(fields: Fields, key: str) -> str:
@@ -151,7 +204,7 @@ def _expand(value: str, variables: Mapping[str, str], path: str, notes: list[str
             notes.append(f"{path}: ${name} is set nowhere")
         return variables.get(name, "")
 
-    return re.sub(_VARIABLE, replace, value)[: MAX_OPTIONS + 1]
+    return re.sub(shellvars.VARIABLE, replace, value)[: MAX_OPTIONS + 1]
 
 
 def order(items: list[Item]) -> list[Item]:
@@ -183,18 +236,27 @@ def _version_order(one: str, other: str) -> int:
     return (left < right) - (left > right)
 
 
-def _default(filesystem: Filesystem, items: list[Item], notes: list[str]) -> int | None:
-    """The first entry that loader.conf's ``default`` matches; the first of all when it names none."""
+def default(filesystem: Filesystem, items: Sequence[Item], notes: list[str]) -> tuple[int | None, bool]:
+    """(index of the default among ``items``, which are in order(), whether loader.conf names it).
+
+    It is the first that its ``preferred`` or ``default`` matches; the first of all when they match none.
+    Source: src/boot/boot.c:config_select_default_entry, systemd 257; loader.conf(5) of 259 for ``preferred``.
+    """
     for path in LOADER_CONFS:
         try:
             fields = parse(read_text(filesystem, path, MAX_ENTRY))
         except FsError:
             continue
-        pattern = _last(fields, "default").removesuffix(".conf").lower()
-        if pattern.startswith("@") or not pattern:
-            continue
-        for index, item in enumerate(items):
-            if fnmatch.fnmatchcase(item.id.lower(), pattern):
-                return index
-        notes.append(f"{path}: the default {pattern!r} is not among the entries found")
-    return 0 if items else None
+        for key in ("preferred", "default"):
+            pattern = _last(fields, key).lower()
+            if not pattern:
+                continue
+            if pattern.startswith("@"):
+                notes.append(f"{path}: {key} {pattern}: what was booted last is not known here; taking the first")
+                continue
+            for index, item in enumerate(items):
+                spent = key == "preferred" and item.tries_left == 0
+                if not spent and fnmatch.fnmatchcase(item.id.lower(), pattern.removesuffix(".conf")):
+                    return index, True
+            notes.append(f"{path}: the {key} {pattern!r} is not among the entries found")
+    return (0 if items else None), False

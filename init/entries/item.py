@@ -44,6 +44,7 @@ class Listing(NamedTuple):
     notes: tuple[str, ...] = ()
     default: int | None = None  # an index into ``items``
     with_bls: bool = False  # whether a grub.cfg took in the entries of the Boot Loader Specification
+    named: bool = False  # whether somebody wrote down that this is the default, rather than its coming first
 
 
 def read_text(filesystem: Filesystem, path: str, limit: int = MAX_CONFIG) -> str:

@@ -9,12 +9,15 @@ Source: POSIX.1-2017, Shell Command Language, 2.2 Quoting and 2.6.2 Parameter Ex
 from __future__ import annotations
 
 import re
+from functools import cache
 
 _ASSIGNMENT = r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)(\+?)="
-_VARIABLE = r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})"
+VARIABLE = r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})"
 _FIRST_WORD = r"[ \t]*([A-Za-z_]+|[{}])?"
 _OPENERS = frozenset(("if", "case", "for", "while", "until", "{"))
 _CLOSERS = frozenset(("fi", "esac", "done", "}"))
+# Compiled when the first file asks for them: most boots read none.
+_pattern = cache(re.compile)
 MAX_VALUE = 1 << 16  # characters; expansion could double a value with every line
 
 
@@ -27,7 +30,7 @@ def parse(text: str, variables: dict[str, str] | None = None) -> tuple[dict[str,
     values, notes = dict(variables or {}), []
     position, depth = 0, 0
     while position < len(text):
-        found = re.compile(_ASSIGNMENT).match(text, position) if not depth else None
+        found = _pattern(_ASSIGNMENT).match(text, position) if not depth else None
         if found is None:
             depth = max(0, depth + _nesting(text, position))
             position = _next_line(text, position)
@@ -40,7 +43,7 @@ def parse(text: str, variables: dict[str, str] | None = None) -> tuple[dict[str,
             position = _next_line(text, position)
             continue
         rest = text[position : _line_end(text, position)].strip()
-        another = re.compile(_ASSIGNMENT).match(text, position) is not None
+        another = _pattern(_ASSIGNMENT).match(text, position) is not None
         if rest and not another and not rest.startswith(("#", ";")):
             continue  # "NAME=value command": the assignment is the command's alone
         values[name] = (values.get(name, "") + value if append else value)[:MAX_VALUE]
@@ -91,7 +94,7 @@ def _character(text: str, position: int, variables: dict[str, str], out: list[st
     if char == "`" or text.startswith("$(", position):
         raise _NotText("a command substitution")
     if char == "$":
-        found = re.compile(_VARIABLE).match(text, position)
+        found = _pattern(VARIABLE).match(text, position)
         if found is not None:
             out.append(variables.get(found[1] or found[2], ""))
             return found.end()
@@ -108,7 +111,7 @@ def _nesting(text: str, position: int) -> int:
     line = text[position : _line_end(text, position)].strip()
     if line.startswith("#"):
         return 0
-    found = re.match(_FIRST_WORD, line)
+    found = _pattern(_FIRST_WORD).match(line)
     first = found[1] if found is not None else None
     words = line.replace(";", " ").split()
     opened = first in _OPENERS or line.endswith("{")

@@ -12,7 +12,7 @@ from fsdrivers.partitions import Partition, partitions
 from init import config as _config
 from init import image, roots
 from init.config import BootConfig
-from init.entries import bls, cmdline, kernels, uki
+from init.entries import bls, cmdline, grubenv, kernels, uki
 from init.entries.entry import BootEntry, Counter
 from init.entries.item import Item, Listing, is_file
 from init.entries.mounts import BOOT, Mounted
@@ -50,8 +50,17 @@ def _any(filesystem: Filesystem, *paths: str) -> bool:
         return True
 
 
+def _systemd_boot(filesystem: Filesystem, machine: str) -> Listing:
+    """Both types of the Boot Loader Specification: one menu, with one default."""
+    notes: list[str] = []
+    items = bls.collect(filesystem, machine, grubenv.read(filesystem), notes) + uki.collect(filesystem, machine, notes)
+    items = bls.order(items)
+    index, named = bls.default(filesystem, items, notes)
+    return Listing(tuple(items), tuple(notes), index, named=named)
+
+
 # In the order in which their default counts.
-PARSERS: tuple[Callable[[Filesystem, str], Listing], ...] = (_grub, bls.entries, uki.entries, _extlinux)
+PARSERS: tuple[Callable[[Filesystem, str], Listing], ...] = (_grub, _systemd_boot, _extlinux)
 
 
 def find(place: BootRoot, config: BootConfig, note: Note) -> Iterator[BootEntry]:
@@ -59,7 +68,7 @@ def find(place: BootRoot, config: BootConfig, note: Note) -> Iterator[BootEntry]
     trees = _Trees(place)
     boot = place.boot.found if isinstance(place.boot, Mounted) else None
     partition = boot.partition if boot else None
-    for item, default in _items(place.files, place.where, note):
+    for item, default, _ in _items(place.files, place.where, note):
         if partition and not _own(item.options, place):
             continue  # a partition may serve several systems: on_partitions() knows whose it is
         found = trees.open(item)
@@ -82,16 +91,19 @@ def on_partitions(
     Those in ``known`` are not offered once more: a partition may be the /boot of a root.
     """
     seen = {(entry.place.where, entry.kernel, entry.cmdline) for entry in known}
+    decided = {entry.place.where for entry in known if entry.default}
     for partition, filesystem in boot_partitions(devices, note):
-        for item, _ in _items(filesystem, partition.name, note):
+        for item, _, named in _items(filesystem, partition.name, note):
             if item.device:
                 continue
             place = next((place for place in places if names(item.options, place)), None)
             if place is None:
                 note(f"{partition.name}: entry {item.title!r} is passed over: its root is none of those found here")
                 continue
-            entry = _entry(item, place, filesystem, partition.name, config, False, partition)
+            default = named and place.where not in decided
+            entry = _entry(item, place, filesystem, partition.name, config, default, partition)
             if (place.where, BOOT + entry.kernel, entry.cmdline) not in seen:
+                decided |= {place.where} if default else set()
                 yield entry
 
 
@@ -116,15 +128,15 @@ def boot_partitions(devices: Iterable[BlockDevice], note: Note) -> Iterator[tupl
                 note(f"{partition.name}: not read: {error}")
 
 
-def _items(filesystem: Filesystem, where: str, note: Note) -> Iterator[tuple[Item, bool]]:
-    """What all parsers find, each thing once, and whether it is the default of the first that has one."""
+def _items(filesystem: Filesystem, where: str, note: Note) -> Iterator[tuple[Item, bool, bool]]:
+    """What all parsers find, each thing once, whether it is the default of the first that has one, and whether that
+    one is named by somebody."""
     machine = os.uname().machine
     seen = set()
     chosen = with_bls = False
     for parser in PARSERS:
-        if with_bls and parser is bls.entries:
-            continue  # GRUB has their variables, they alone have not
-        listing = parser(filesystem, machine)
+        # A GRUB that took in the entries of type 1 has their variables; they alone have not.
+        listing = (uki.entries if with_bls and parser is _systemd_boot else parser)(filesystem, machine)
         with_bls = with_bls or listing.with_bls
         for text in listing.notes:
             note(f"{where}: {text}")
@@ -133,7 +145,7 @@ def _items(filesystem: Filesystem, where: str, note: Note) -> Iterator[tuple[Ite
             what = (item.device, item.kernel, item.initrds, item.options)
             if what not in seen or default:
                 seen.add(what)
-                yield item, default
+                yield item, default, default and listing.named
         chosen = chosen or listing.default is not None
 
 

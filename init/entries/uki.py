@@ -85,8 +85,15 @@ def profiles(found: list[Section]) -> list[Profile]:
 
 def entries(filesystem: Filesystem, machine: str = "x86_64") -> Listing:
     """The unified kernel images in ``filesystem``, one entry for each profile, newest first."""
-    images: dict[Item, list[Item]] = {}  # by their first profile
     notes: list[str] = []
+    items = collect(filesystem, machine, notes)
+    index, named = bls.default(filesystem, items, notes)
+    return Listing(tuple(items), tuple(notes), index, named=named)
+
+
+def collect(filesystem: Filesystem, machine: str, notes: list[str]) -> list[Item]:
+    """The items of entries(); what was passed over goes to ``notes``."""
+    images: dict[Item, list[Item]] = {}  # by their first profile
     seen = set()
     for directory in DIRECTORIES:
         try:
@@ -107,8 +114,21 @@ def entries(filesystem: Filesystem, machine: str = "x86_64") -> Listing:
                 notes.append(f"{directory}/{name} is passed over: {error}")
             else:
                 images |= {found[0]: found} if found else {}
-    items = [item for first in bls.order(list(images)) for item in images[first]][:MAX_ITEMS]
-    return Listing(tuple(items), tuple(notes), 0 if items else None)
+    return [item for first in bls.order(list(images)) for item in images[first]][:MAX_ITEMS]
+
+
+def one(filesystem: Filesystem, path: str, number: int) -> Item | None:
+    """The profile ``number`` of the image at ``path``, wherever that lies; None for another program.
+
+    Raises Corrupt, the driver's errors, and NotFound for a profile that it does not have.
+    """
+    file = filesystem.open(path)
+    found = profiles(sections(file)[1])
+    if ".linux" not in found[0].sections:
+        return None
+    if number >= len(found):
+        raise NotFound(f"{path}, profile {number}")
+    return _item(file, path, found[number], [])
 
 
 def _items(filesystem: Filesystem, path: str, machine: str, notes: list[str]) -> Iterator[Item]:

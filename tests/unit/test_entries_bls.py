@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from entrytrees import Tree
+from entrytrees import DATA, Tree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -83,7 +83,8 @@ def test_order() -> None:
     ("text", "why"),
     [("title x", "no kernel"), ("linux /gone", "/gone"), ("linux /k\ninitrd /gone", "/gone"),
      ("linux /loader", "/loader"), ("linux /k\narchitecture aa64", "aa64"), ("efi /shell.efi", "shell"),
-     ("", "no kernel"),
+     ("", "no kernel"), ("uki-url http://x/y.efi", "network"), ("linux /k\nuki /k", "several"),
+     ("uki /k", "PE"), ("efi /k", "PE"),
      ("linux /../../etc/shadow", "shadow"),
      ("linux /k\noptions " + "x" * 65537, "too"), ("linux /k\n" + "initrd /i\n" * 65, "65")],
 )  # fmt: skip
@@ -103,6 +104,67 @@ def test_default_of_loader_conf() -> None:
         loader: dict[str, object] = {"loader.conf": f"timeout 3\ndefault {default}\n".encode()}
         loader["entries"] = {name: text.encode() for name, text in files.items()}
         assert bls.entries(Tree({"loader": loader, "k": b"x"}, "fat")).default == index
+
+
+def test_loader_conf_may_prefer_an_entry_as_long_as_it_has_tries() -> None:
+    files = {"deb-6.1+1-2.conf": b"linux /k", "deb-6.2+0-3.conf": b"linux /k", "deb-6.9.conf": b"linux /k"}
+    for preferred, wanted in (("deb-6.1.conf", "deb-6.1"), ("deb-6.2*", "deb-6.9")):
+        conf = f"preferred {preferred}\ndefault deb-6.9.conf".encode()
+        tree: dict[str, object] = {"loader": {"loader.conf": conf, "entries": dict(files)}, "k": b"x"}
+        found = bls.entries(Tree(tree, "fat"))
+        assert found.default is not None
+        assert found.items[found.default].id == wanted
+        assert found.named
+
+
+def test_saved_is_known_to_the_loader_alone() -> None:
+    loader: dict[str, object] = {"loader.conf": b"default @saved", "entries": {"a.conf": b"linux /k"}}
+    found = bls.entries(Tree({"loader": loader, "k": b"x"}, "fat"))
+    assert (found.default, found.named) == (0, False)
+    assert "@saved" in found.notes[0]
+
+
+def test_file_names_that_are_no_entries() -> None:
+    names = ("a.conf", "B.CONF", ".hidden.conf", "auto-reboot.conf", "x.conf.bak", "conf")
+    assert [item.id for item in listing(dict.fromkeys(names, "linux /k")).items] == ["a", "B"]
+
+
+def test_fedoras_grub_has_options_and_initrds_for_all_entries() -> None:
+    """grub-core/commands/blscfg.c:create_entry: where options are missing, and in front of an entry's initrds."""
+    tree: dict[str, object] = {
+        "loader": {"entries": {"a.conf": b"linux /d/k\ninitrd /d/i", "b.conf": b"linux /d/k\noptions own"}},
+        "d": {"k": b"k", "i": b"i", "early.img": b"e"},
+    }
+    variables = {"default_kernelopts": "root=X ro", "early_initrd": "early.img"}
+    found = {item.id: item for item in bls.entries(Tree(tree, "ext4"), "x86_64", variables).items}
+    assert (found["a"].options, found["a"].initrds) == ("root=X ro", ("/d/early.img", "/d/i"))
+    assert (found["b"].options, found["b"].initrds) == ("own", ("/d/early.img",))
+
+
+UKI = (DATA / "systemd-257-type2" / "tree" / "EFI" / "Linux" / "debian-6.9.12-amd64.efi").read_bytes()
+
+
+@pytest.mark.parametrize("key", ["uki", "efi", "linux"])
+def test_unified_images_in_entries(key: str) -> None:
+    """The image's own initrd and command line count, as its stub has it; options in their place, profiles by number."""
+    images: dict[str, object] = {"EFI": {"Linux": {"x.efi": UKI}}}
+    files = {
+        "plain.conf": f"{key} /EFI/Linux/x.efi",
+        "stated.conf": f"{key} /EFI/Linux/x.efi\noptions mine\ninitrd /i\ntitle T\nversion 9",
+        "profile.conf": f"{key} /EFI/Linux/x.efi\nprofile 1",
+        "gone.conf": f"{key} /EFI/Linux/x.efi\nprofile 7",
+    }
+    found = listing(files, extra=images)
+    items = {item.id: item for item in found.items}
+    assert items["plain"].kernel == "/EFI/Linux/x.efi#.linux"
+    assert items["plain"].initrds == ("/EFI/Linux/x.efi#.initrd",)
+    assert items["plain"].options.startswith("root=")
+    assert items["plain"].version
+    assert items["stated"].initrds == ("/EFI/Linux/x.efi#.initrd", "/i")
+    assert (items["stated"].options, items["stated"].title, items["stated"].version) == ("mine", "T", "9")
+    assert items["profile"].kernel == "/EFI/Linux/x.efi#.linux@1"
+    assert items["profile"].options != items["plain"].options
+    assert "profile 7" in found.notes[0]
 
 
 def test_hostile_directories() -> None:

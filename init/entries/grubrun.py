@@ -38,7 +38,7 @@ _IGNORED = frozenset((
     "password", "password_pbkdf2", "authenticate", "videoinfo", "videomode", "badram", "cutmem", "lspci", "date",
     "increment", "decrement", "fallback", "probe_ok", "cpuid", "true", ":", "nativedisk", "hwmatch_done",
     "set_background_image", "loadenv", "keymap", "lsmod", "rmmod", "outb", "setpci", "acpi", "menu_auto_hide_check",
-    "start_image", "cryptomount", "tpm", "bli", "module_ok", "boot",
+    "start_image", "cryptomount", "tpm", "bli", "module_ok", "boot", "btrfs-mount-subvol", "crypttab_entry",
 ))  # fmt: skip
 # They answer "no": nobody holds a key, no firmware setup is offered.
 _FAILING = frozenset(("false", "keystatus", "fwsetup", "smbios", "rdmsr"))
@@ -112,6 +112,7 @@ class Machine:
             "initrd": self._initrd, "initrdefi": self._initrd, "initrd16": self._initrd,
             "devicetree": self._devicetree, "return": self._return, "blscfg": self._blscfg,
             "menuentry": self._menuentry, "submenu": self._menuentry, "shift": self._shift,
+            "read": self._read,
         }  # fmt: skip
 
     def enter(self, line: Menu, submenu: bool) -> Machine:
@@ -220,6 +221,8 @@ class Machine:
             return True
         name = words[0]
         if command.block is not None:
+            if name == "hiddenentry":
+                return True  # openSUSE's: not in the menu, but behind a key of its own
             if name not in ("menuentry", "submenu"):
                 raise CannotKnow(f"a block behind {name}")
             self._add(words, command.block)
@@ -315,6 +318,11 @@ class Machine:
 
     def _shift(self, words: list[str]) -> bool:
         self._arguments = self._arguments[1:]
+        return True
+
+    def _read(self, words: list[str]) -> bool:
+        if len(words) > 1:
+            raise CannotKnow("read: what somebody types")
         return True
 
     # --- files and devices --------------------------------------------------------------------

@@ -126,12 +126,12 @@ def test_kernels_without_a_version_in_their_name_tell_it() -> None:
 
 
 def test_fedoras_entries_are_there_once_with_grubs_variables() -> None:
-    tree = system() | {"boot": load(DATA / "fedora-40-btrfs" / "tree")}
-    tree["boot"]["loader"]["entries"]["x.conf"] = b"linux /vmlinuz-6.8.5-301.fc40.x86_64\noptions $kernelopts"  # type: ignore[index]
+    tree = system() | {"boot": load(DATA / "fedora-31-btrfs" / "tree")}
+    tree["boot"]["loader"]["entries"]["x.conf"] = b"linux /vmlinuz-5.3.7-301.fc31.x86_64\noptions $kernelopts"  # type: ignore[index]
     pool = Pool({"root": tree}, uuid="5f0e1b7c-8f5a-4d0b-9a53-0c6f1de2a001")
     found, notes = find(BootRoot(pool, pool.roots()[0], pool.open("root")))
     assert len([entry for entry in found if "root=UUID=5f0e1b7c" in entry.cmdline]) == len(found) == 4
-    assert sum(entry.kernel == "/boot/vmlinuz-6.8.10-300.fc40.x86_64" for entry in found) == 1
+    assert sum(entry.kernel == "/boot/vmlinuz-5.8.18-100.fc31.x86_64" for entry in found) == 1
     assert all("rhgb" in entry.cmdline for entry in found)
     assert not any("kernelopts" in note for note in notes)
 

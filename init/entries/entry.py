@@ -58,6 +58,11 @@ class BootEntry(NamedTuple):
     snapshot: Snapshot | None = None  # which earlier state of a root this boots; None for a root as it is now
 
     @property
+    def name(self) -> str:
+        """What its own boot loader calls it, or the kernel's version: the id without where it comes from."""
+        return self.id.rpartition("/")[2]
+
+    @property
     def root(self) -> Root:
         """The tree that becomes the system's root: its name, whether it is read-only, when it was made."""
         return self.place.root

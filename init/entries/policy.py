@@ -33,10 +33,18 @@ def arrange(entries: Sequence[BootEntry]) -> list[BootEntry]:
     for entry in entries:
         if entry.place.where not in places:
             places.append(entry.place.where)
-    return sorted(
-        sorted(entries, key=lambda entry: entry.sort_key, reverse=True),
-        key=lambda entry: places.index(entry.place.where),
-    )
+    best = sorted(entries, key=lambda entry: entry.sort_key, reverse=True)
+    return _told_apart(sorted(best, key=lambda entry: places.index(entry.place.where)))
+
+
+def _told_apart(entries: Sequence[BootEntry]) -> list[BootEntry]:
+    """The entries with an id each: those that share one, as two boot loaders may call them the same, get numbers."""
+    seen: dict[str, int] = {}
+    result = []
+    for entry in entries:
+        seen[entry.id] = times = seen.get(entry.id, 0) + 1
+        result.append(entry if times == 1 else entry._replace(id=f"{entry.id}~{times}"))
+    return result
 
 
 def choose(entries: Sequence[BootEntry], wishes: Sequence[Wish] = (), spent: Spent = lambda entry: "") -> Choice:
@@ -55,7 +63,9 @@ def choose(entries: Sequence[BootEntry], wishes: Sequence[Wish] = (), spent: Spe
             chosen, reason, once = found, wish.reason, wish.once
             break
         if wish.loud:
-            warnings.append(f"{wish.reason.partition(' asks for it')[0]}: there is no such entry; taking the default")
+            many = len(_partly(entries, wish.asked))
+            what = f"that may be {many} of the entries" if many else "there is no such entry"
+            warnings.append(f"{wish.reason.partition(' asks for it')[0]}: {what}; taking the default")
     rest = [entry for entry in entries if entry is not chosen]
     rest.sort(key=lambda entry: (entry.snapshot is not None, entry.place.where != chosen.place.where))
     order: list[BootEntry] = []
@@ -83,17 +93,25 @@ def _usual(entries: Sequence[BootEntry]) -> tuple[BootEntry, str]:
 
 
 def find(entries: Sequence[BootEntry], asked: str) -> BootEntry | None:
-    """The entry that ``asked`` means: its number from 1, its id, its title, the first one of the root or snapshot of
-    that name, or a part of id or title that only one has."""
+    """The entry that ``asked`` means: its number from 1, its id, its title, what its own boot loader calls it (".conf"
+    may follow) when that is one entry only, the first one of the root or snapshot of that name, or a part of id or
+    title that only one has."""
     if asked.isdecimal():
         number = int(asked)
         return entries[number - 1] if 1 <= number <= len(entries) else None
     for entry in entries:
         if asked in (entry.id, entry.title):
             return entry
+    named = [entry for entry in entries if entry.name in (asked, asked.removesuffix(".conf"))]
+    if len(named) == 1:
+        return named[0]
     for entry in entries:
         if asked == entry.place.where or (entry.snapshot is not None and asked in (entry.root.name, entry.root.uuid)):
             return entry
-    low = asked.lower()
-    partial = [entry for entry in entries if low in entry.title.lower() or low in entry.id.lower()]
+    partial = _partly(entries, asked)
     return partial[0] if len(partial) == 1 else None
+
+
+def _partly(entries: Sequence[BootEntry], asked: str) -> list[BootEntry]:
+    low = asked.lower()
+    return [entry for entry in entries if low in entry.title.lower() or low in entry.id.lower()]

@@ -261,7 +261,9 @@ def test_damaged_real_files(case: str, edits: list[tuple[float, int, str]]) -> N
 
 
 def test_what_somebody_types_is_not_known() -> None:
-    text = b"menuentry A { read\n linux /k }\nmenuentry B { read x\n linux /k $x }\nhiddenentry C --hotkey t { linux /k }"
+    text = (
+        b"menuentry A { read\n linux /k }\nmenuentry B { read x\n linux /k $x }\nhiddenentry C --hotkey t { linux /k }"
+    )
     found = grub.entries(Tree({"boot": {"grub": {"grub.cfg": text}}, "k": b"k"}))
     assert [item.title for item in found.items] == ["A"]
     assert len(found.notes) == 1

@@ -283,18 +283,31 @@ def test_default_is_the_newest_of_the_first_root_then_its_others_then_other_root
     assert choice.reasons == ("it is the newest kernel with an initrd on the first bootable root",)
 
 
-@pytest.mark.parametrize("asked", ["3", "tank:old/6.13", "Test Linux 1, kernel 6.13", "6.13", "OLD/"])
+@pytest.mark.parametrize("asked", ["3", "tank:old/6.13", "Test Linux 1, kernel 6.13", "6.13", "6.13.conf", "OLD/"])
 def test_entry_by_number_id_title_or_a_part(asked: str) -> None:
     choice = policy.choose(several(), [wish(asked)])
     assert ids(choice) == ["old/6.13", "@/6.12", "@/6.1"]
     assert choice.warning == ""
 
 
-@pytest.mark.parametrize("asked", ["0", "4", "6.1", "nothing"])
-def test_an_entry_that_is_not_there_or_not_the_only_one_warns(asked: str) -> None:
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [("0", "there is no such entry"), ("4", "there is no such entry"), ("nothing", "there is no such entry"),
+     ("6.", "that may be 3 of the entries")],
+)  # fmt: skip
+def test_an_entry_that_is_not_there_or_not_the_only_one_warns(asked: str, why: str) -> None:
     choice = policy.choose(several(), [wish(asked)])
     assert ids(choice)[0] == "@/6.12"
-    assert choice.warning == f"poolboot.entry={asked}: there is no such entry; taking the default"
+    assert choice.warning == f"poolboot.entry={asked}: {why}; taking the default"
+
+
+def test_a_whole_version_is_no_part_of_another_one() -> None:
+    assert ids(policy.choose(several(), [wish("6.1")]))[0] == "@/6.1"
+
+
+def test_entries_that_are_called_the_same_are_told_apart() -> None:
+    found = [entry._replace(id="tank:@/same") for entry in several()]
+    assert [entry.id for entry in policy.arrange(found)] == ["tank:@/same", "tank:@/same~2", "tank:@/same~3"]
 
 
 def test_nothing_to_choose_from() -> None:

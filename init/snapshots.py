@@ -121,7 +121,8 @@ def _snapshot(place: BootRoot, root: Root, made: bool | None) -> Snapshot | None
             return Snapshot(pool, root, SNAPPER, found["number"], root.created)
     elif found := re.fullmatch(_TIMESHIFT, path):
         if made or (made is None and found["of"] == (own or "@")):
-            return Snapshot(pool, root, TIMESHIFT, found["number"], _date(found["number"]) or root.created)
+            # Its name has the local time of the system, that of its making is in UTC.
+            return Snapshot(pool, root, TIMESHIFT, found["number"], root.created or _date(found["number"]))
     elif made and root.readonly:
         return Snapshot(pool, root, BTRFS, path, root.created)
     return None
@@ -149,8 +150,10 @@ def _described(one: Snapshot, trees: dict[str, Filesystem | None]) -> Snapshot:
         return one._replace(description=_clean(about), created=_date(values.get("date", "")) or one.created)
     if one.tool == TIMESHIFT:
         text = _beside_text(one, one.root.name.strip("/").rpartition("/")[0] + "/info.json", trees)
-        comments = dict(re.findall(_JSON, text)).get("comments", "")
-        return one._replace(description=_clean(re.sub(_ESCAPE, _unescaped, comments)))
+        values = dict(re.findall(_JSON, text))
+        about, seconds = _clean(re.sub(_ESCAPE, _unescaped, values.get("comments", ""))), values.get("created", "")
+        known = seconds.isascii() and seconds.isdecimal() and len(seconds) < 12
+        return one._replace(description=about, created=int(seconds) * 10**9 if known else one.created)
     return one
 
 

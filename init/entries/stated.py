@@ -10,7 +10,7 @@ from fsdrivers.errors import FsError
 from fsdrivers.filesystem import File, Filesystem
 from fsdrivers.partitions import Partition, partitions
 from init import config as _config
-from init import image, roots
+from init import image, roots, snapshots
 from init.config import BootConfig
 from init.entries import bls, cmdline, grubenv, kernels, uki
 from init.entries.entry import BootEntry, Counter
@@ -68,15 +68,22 @@ def find(place: BootRoot, config: BootConfig, note: Note) -> Iterator[BootEntry]
     trees = _Trees(place)
     boot = place.boot.found if isinstance(place.boot, Mounted) else None
     partition = boot.partition if boot else None
+    earlier = 0
     for item, default, _ in _items(place.files, place.where, note):
-        if partition and not _own(item.options, place):
-            continue  # a partition may serve several systems: on_partitions() knows whose it is
+        if not _own(item.options, place):
+            if partition:
+                continue  # a partition may serve several systems: on_partitions() knows whose it is
+            if trees.is_snapshot(item):
+                earlier += 1
+                continue
         found = trees.open(item)
         if found is None:
             note(f"{place.where}: entry {item.title!r} is passed over: its kernel {item.kernel} is on {item.device}")
             continue
         files, item = found
         yield _entry(item, place, files, place.where, config, default, partition)
+    if earlier:
+        note(f"{place.where}: {earlier} entries for its snapshots are left out: these are listed of themselves")
 
 
 def on_partitions(
@@ -253,6 +260,7 @@ class _Trees:
     def __init__(self, place: BootRoot) -> None:
         self._place = place
         self._opened: dict[str, Filesystem | None] = {}
+        self._snapshots: list[BootRoot] | None = None
 
     def open(self, item: Item) -> tuple[Filesystem, Item] | None:
         """The tree that holds ``item``'s kernel and initrds, and the item with paths in it; None for another pool."""
@@ -269,6 +277,13 @@ class _Trees:
             if tree is not None and all(is_file(tree, path) for path in inside):
                 return tree, item._replace(kernel=inside[0], initrds=tuple(inside[1:]), device="")
         return None
+
+    def is_snapshot(self, item: Item) -> bool:
+        """Whether the command line of ``item`` names a snapshot of the root: grub-btrfs and Ubuntu's 10_linux_zfs make
+        an entry for each kernel in each of them."""
+        if self._snapshots is None:
+            self._snapshots = [self._place._replace(root=one.root) for one in snapshots.of(self._place, lambda _: None)]
+        return any(names(item.options, one) for one in self._snapshots)
 
     def _prefixes(self) -> list[tuple[str, str]]:
         """(what a boot loader writes in front of a path, the root's name), the longest first."""

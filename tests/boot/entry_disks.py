@@ -14,6 +14,9 @@ from qemu.workshop import MIB, Made, Recipe
 
 SCRIPT = Path(__file__).parents[2] / "contrib" / "systemd" / "poolboot-good"
 COUNTED, SUBVOLUME, PARTITION = range(3)  # places in Made.disks
+# What timeshift itself wrote: tests/unit/data/timeshift/make
+TIMESHIFT = "2026-11-23_07-13-53"
+INFO = Path(__file__).parents[1] / "unit" / "data" / "timeshift" / TIMESHIFT / "info.json"
 
 _INIT = f"""#!/bin/busybox sh
 /bin/busybox --install -s /bin 2>/dev/null
@@ -59,7 +62,14 @@ btrfs -q subvolume snapshot -r /mnt/@ /mnt/@/.snapshots/7/snapshot
 cat >/mnt/@/.snapshots/7/info.xml <<'END'
 """
     + layouts.snapper_info(7, "2024-05-01 12:30:00", "before the upgrade")
-    + r"""END
+    + rf"""END
+mkdir -p /mnt/timeshift-btrfs/snapshots/{TIMESHIFT}
+btrfs -q subvolume snapshot /mnt/@ /mnt/timeshift-btrfs/snapshots/{TIMESHIFT}/@
+cat >/mnt/timeshift-btrfs/snapshots/{TIMESHIFT}/info.json <<'END'
+"""
+    + INFO.read_text()
+    + r"""
+END
 files /mnt/@/boot 6.1.0-2-test
 ln -s ../poolboot-good.service /mnt/@/etc/systemd/system/multi-user.target.wants/poolboot-good.service
 umount /mnt

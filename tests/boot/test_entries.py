@@ -51,6 +51,37 @@ def test_a_snapshot_by_its_name(machine: Machines, disks: Made) -> None:
         assert guest.expect("booted with: (.*)")[1].strip() == booting[1].strip()
 
 
+def test_a_snapshot_of_timeshift_by_its_name(machine: Machines, disks: Made) -> None:
+    day = entry_disks.TIMESHIFT
+    name = f"timeshift-btrfs/snapshots/{day}/@"
+    with machine([disks.disks[entry_disks.COUNTED]], f"poolboot.entry=counted:{name}") as guest:
+        booting = guest.expect(
+            rf"poolboot: booting .*snapshot {day} kernel=/boot/vmlinuz-{OLDER} .*cmdline=(.*)",
+            SECONDS,
+        )
+        assert f"rootflags=subvol={name}" in booting[1].split()
+        guest.expect(layouts.MARKER, SECONDS)
+        assert guest.expect("booted with: (.*)")[1].strip() == booting[1].strip()
+
+
+def test_a_snapshot_of_timeshift_in_the_menu(machine: Machines, disks: Made) -> None:
+    day = entry_disks.TIMESHIFT
+    name = f"timeshift-btrfs/snapshots/{day}/@"
+    with machine([disks.disks[entry_disks.COUNTED]], "poolboot.timeout=300") as guest:
+        guest.expect("What can be booted:$", SECONDS)
+        guest.send("s")
+        guest.expect("Snapshots of counted:@:$", SECONDS)
+        guest.expect(rf'^> 1\. .*snapshot {day}, before the "upgrade", 100 %')
+        guest.expect(r"^  2\. .*snapshot 7, before the upgrade, read-only")
+        guest.send("\r")
+        guest.expect(rf"^In .*snapshot {day}", SECONDS)
+        guest.expect(rf"^> 1\. .*{OLDER}")
+        guest.send("\r")
+        guest.expect(rf"poolboot: booting .*snapshot {day}", SECONDS)
+        guest.expect(layouts.MARKER, SECONDS)
+        assert f"rootflags=subvol={name}" in guest.expect("booted with: (.*)")[1].split()
+
+
 def test_starts_in_vain_are_counted_on_our_partition_and_a_good_one_is_forgotten(
     machine: Machines, disks: Made, tmp_path: Path
 ) -> None:

@@ -136,6 +136,24 @@ def test_fedoras_entries_are_there_once_with_grubs_variables() -> None:
     assert not any("kernelopts" in note for note in notes)
 
 
+def test_entries_for_snapshots_are_left_out_as_these_are_listed_of_themselves() -> None:
+    """grub-btrfs makes one for each kernel in each snapshot, all with the same id."""
+    tree = system() | load(DATA / "debian-12-grub-btrfs" / "tree")
+    versions = {"1": ("6.1.0-37-amd64",), "2": ("6.1.0-37-amd64", "6.1.0-38-amd64")}
+    earlier = {f"@snapshots/{number}/snapshot": system(*versions[number]) for number in versions}
+    uuid = "5f0e1b7c-8f5a-4d0b-9a53-0c6f1de2a001"
+    pool = Pool({"/": {}, "@": tree, "@snapshots": {}, **earlier}, readonly=tuple(earlier), uuid=uuid)
+    found, notes = find(BootRoot(pool, pool.roots()[1], pool.open("@")))
+    assert [entry.id.partition("/")[2].removesuffix(f"-{uuid}") for entry in found] == [
+        "gnulinux-simple", "gnulinux-6.1.0-38-amd64-recovery",
+    ]  # fmt: skip
+    assert "3 entries for its snapshots" in notes[-1]
+    pool = Pool({"/": {}, "@": tree, **earlier}, uuid=uuid, origins=dict.fromkeys(earlier, "/"))
+    found, notes = find(BootRoot(pool, pool.roots()[1], pool.open("@")))
+    assert len(found) == 5  # these were made from something else
+    assert not any("its snapshots" in note for note in notes)
+
+
 def test_spent_tries_come_last() -> None:
     tree = system("6.9.7")
     text = f"linux /boot/vmlinuz-6.9.7\ninitrd /boot/initrd.img-6.9.7\noptions root=UUID={UUID} rootflags=subvol=@ x="
@@ -201,6 +219,33 @@ def test_type_2_on_an_esp(tmp_path: Path) -> None:
     assert found[0].open_kernel().read() == b"the kernel of the image\n"
     assert found[0].open(found[0].initrds[0]).read() == b"microcode\n"
     assert any("Factory reset" in note and "root" in note for note in notes)
+
+
+@pytest.mark.parametrize(("conf", "default"), [("default old.conf", "old"), ("default new.efi", "new.efi"), ("", None),
+                                               ("default @saved", None)])  # fmt: skip
+@pytest.mark.parametrize("own", [False, True])
+def test_the_default_of_loader_conf_on_an_esp(tmp_path: Path, conf: str, default: str | None, own: bool) -> None:
+    """It may be of either type, and counts when somebody wrote it down and the root's own loader has no other."""
+    root = "5f0e1b7c-8f5a-4d0b-9a53-0c6f1de2a001"
+    files = tmp_path / "files"
+    (files / "loader" / "entries").mkdir(parents=True)
+    (files / "EFI" / "Linux").mkdir(parents=True)
+    (files / "loader" / "loader.conf").write_text(conf)
+    (files / "k").write_text("kernel")
+    for name in ("old", "older"):
+        text = f"linux /k\nversion {name}\noptions root=UUID={root} rootflags=subvol=@ {name}\n"
+        (files / "loader" / "entries" / f"{name}.conf").write_text(text)
+    image = DATA / "systemd-257-type2" / "tree" / "EFI" / "Linux" / "debian-6.9.12-amd64.efi"
+    (files / "EFI" / "Linux" / "new.efi").write_bytes(image.read_bytes())
+    device = esp(tmp_path / "disk.img", files)
+    pool = Pool({"@": system("6.1.0-9")}, uuid=root)
+    place = BootRoot(pool, pool.roots()[0], pool.open("@"))
+    known = [entry._replace(default=own) for entry in find(place)[0]]
+    found = list(stated.on_partitions([device], [place], config.read(""), lambda note: None, known))
+    assert len(found) == 3
+    assert [entry.id.rpartition("/")[2] for entry in found if entry.default] == (
+        [default] if default and not own else []
+    )
 
 
 def test_an_esp_that_is_damaged_or_none_is_a_note(tmp_path: Path) -> None:

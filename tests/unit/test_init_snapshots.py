@@ -13,7 +13,7 @@ from init import config, entries, snapshots, survey
 from init.entries import policy
 from init.roots import BootRoot
 
-DATA = Path(__file__).parent / "data" / "snapper"
+DATA = Path(__file__).parent / "data"
 INFO = b"""<?xml version="1.0"?>
 <snapshot>
   <type>pre</type>
@@ -84,6 +84,45 @@ def test_timeshift() -> None:
     assert one.title == "2024-05-01 12:30, snapshot 2024-05-01_12-30-00, before the üpgrade"
 
 
+def test_what_the_real_timeshift_wrote() -> None:
+    """data/timeshift/make is how; the second one took /home along."""
+    days = ("2026-11-23_07-13-53", "2026-11-23_07-13-57")
+    texts = {day: {"info.json": (DATA / "timeshift" / day / "info.json").read_bytes()} for day in days}
+    older, newer = (f"timeshift-btrfs/snapshots/{day}" for day in days)
+    pool = MemoryPool(
+        {"/": {"timeshift-btrfs": {"snapshots": texts}}, "@": system("1"), "@home": {}, f"{older}/@": system("1"),
+         f"{newer}/@": system("1"), f"{newer}/@home": {}},
+        origins={f"{older}/@": "@", f"{newer}/@": "@", f"{newer}/@home": "@home"},
+    )  # fmt: skip
+    assert listed(pool, "@") == [f"{newer}/@", f"{older}/@"]
+    found = snapshots.described(snapshots.of(at(pool, "@"), lambda note: None))
+    assert [one.description for one in found] == ["", 'before the "upgrade", 100 % äöü\\']
+    assert [one.created for one in found] == [1795418037 * 10**9, 1795418033 * 10**9]
+    assert [one.tool for one in found] == ["timeshift", "timeshift"]
+
+
+def test_after_timeshift_restored_one() -> None:
+    """The root as it was becomes a snapshot, and the root is made from the one that was chosen."""
+    before, chosen = (f"timeshift-btrfs/snapshots/2024-05-0{day}_12-00-00/@" for day in (2, 1))
+    pool = MemoryPool(
+        {"/": {}, "@": system("1"), "@home": {}, before: system("1"), chosen: system("1")},
+        origins={"@": chosen, chosen: before},
+    )
+    assert sorted(listed(pool, "@")) == [chosen, before]
+
+
+@pytest.mark.parametrize(
+    ("created", "when"), [("1", "1970-01-01 00:00"), ("x", "2024-05-01 12:30"), ("9" * 40, "2024-05-01 12:30")]
+)
+def test_times_in_timeshifts_notes(created: str, when: str) -> None:
+    day = "2024-05-01_12-30-00"
+    json = f'{{"created" : "{created}"}}'.encode()
+    pool = MemoryPool({"/": {"timeshift-btrfs": {"snapshots": {day: {"info.json": json}}}},
+                       "@": system("1"), f"timeshift-btrfs/snapshots/{day}/@": system("1")})  # fmt: skip
+    (one,) = snapshots.described(snapshots.of(at(pool, "@"), lambda note: None))
+    assert one.when == when
+
+
 def test_zfs() -> None:
     pool = MemoryPool({"tank/ROOT/debian": system("1"), "tank/ROOT/debian@before": system("1"), "tank/ROOT/old@x": {}},
                       readonly=("tank/ROOT/debian@before",), kind="zfs")  # fmt: skip
@@ -109,7 +148,7 @@ def test_what_snapper_noted() -> None:
 
 def test_what_the_real_snapper_wrote() -> None:
     """data/snapper/make is how."""
-    texts = {number: {"info.xml": (DATA / number / "info.xml").read_bytes()} for number in "1234"}
+    texts = {number: {"info.xml": (DATA / "snapper" / number / "info.xml").read_bytes()} for number in "1234"}
     names = [f"@/.snapshots/{number}/snapshot" for number in texts]
     trees: dict[str, object] = {"/": {}, "@": system("1"), "@/.snapshots": texts, **{name: {} for name in names}}
     pool = MemoryPool(trees, readonly=tuple(names))  # type: ignore[arg-type]

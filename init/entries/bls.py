@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cmp_to_key
 
-from fsdrivers.errors import FsError, NotADirectory, NotFound
+from fsdrivers.errors import Corrupt, FsError, NotADirectory, NotFound
 from fsdrivers.filesystem import Filesystem
 from init.entries import grubenv, shellvars, version
 from init.entries.item import MAX_ITEMS, MAX_OPTIONS, Item, Listing, locate, read_text
@@ -152,7 +152,12 @@ def _image(filesystem: Filesystem, path: str, fields: Fields) -> Item | None:
     from init.entries import uki  # it sorts as this module does
 
     profile = _last(fields, "profile")
-    found = uki.one(filesystem, path, int(profile) if profile.isdecimal() and len(profile) < 6 else 0)
+    try:
+        found = uki.one(filesystem, path, int(profile) if profile.isdecimal() and len(profile) < 6 else 0)
+    except Corrupt:
+        if "linux" not in fields:
+            raise
+        return None  # no PE file: a compressed kernel may have that name
     if found is None and "linux" not in fields:
         raise _Unusable(f"it starts {path}, not a kernel")
     return found

@@ -167,6 +167,14 @@ def test_unified_images_in_entries(key: str) -> None:
     assert "profile 7" in found.notes[0]
 
 
+def test_kernels_whose_name_ends_like_an_image() -> None:
+    """NixOS calls all of them so, on an EFI system partition."""
+    kernels: dict[str, object] = {"gz-Image.efi": b"\x1f\x8b" + bytes(100), "bzImage.efi": b"MZ" + bytes(100)}
+    for name in kernels:
+        (item,) = listing({"nixos-generation-1.conf": f"linux /{name}\ninitrd /i"}, extra=kernels).items
+        assert (item.kernel, item.initrds) == (f"/{name}", ("/i",))
+
+
 def test_hostile_directories() -> None:
     many: dict[str, object] = {f"{number}.conf": b"linux /k" for number in range(2000)}
     assert len(bls.entries(Tree({"loader": {"entries": many}, "k": b"x"}, "fat")).items) <= 512

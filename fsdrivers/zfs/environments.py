@@ -51,15 +51,15 @@ def environments(root: Directory, bootfs: int | None) -> Iterator[Environment]:
         )
 
 
-def mounted(root: Directory) -> Iterator[tuple[str, str]]:
-    """The names and mount points of the datasets that ``zfs mount -a`` would mount, could it read them; volumes, which
-    have nothing to mount, are among them.
+def mounted(root: Directory, canmount: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """The names and mount points of the datasets whose property canmount is one of ``canmount``: with "on" those that
+    ``zfs mount -a`` would mount, could it read them; volumes, which have nothing to mount, are among them.
 
     Source: lib/libzfs/libzfs_mount.c:zfs_iter_cb, OpenZFS 2.3.4.
     """
     for directory in root.walk():
         mountpoint = directory.mountpoint()
-        if directory.head and directory.canmount() == "on" and mountpoint.startswith("/"):
+        if directory.head and directory.canmount() in canmount and mountpoint.startswith("/"):
             yield directory.name, mountpoint
 
 

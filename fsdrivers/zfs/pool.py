@@ -129,9 +129,12 @@ class ZfsPool(pool.Pool):
         found = environments(spa.root, spa.property("bootfs"))
         return sorted(found, key=lambda one: not one.bootfs)
 
-    def mounted(self) -> list[tuple[str, str]]:
-        """The names and mount points of what ``zfs mount -a`` mounts.  Raises FsError when they cannot be listed."""
-        return list(mounted(self.spa().root))
+    def mounted(self, *canmount: str) -> list[tuple[str, str]]:
+        """The names and mount points of what ``zfs mount -a`` mounts, or of what has another ``canmount``.
+
+        Raises FsError when they cannot be listed.
+        """
+        return list(mounted(self.spa().root, canmount or ("on",)))
 
     def open(self, root: str | None = None) -> ZfsFilesystem:
         spa = self.spa()

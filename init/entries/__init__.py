@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from fsdrivers.errors import FsError
 from init import snapshots
 from init.config import BootConfig
-from init.entries import kernels, stated
+from init.entries import kernels, mounts, stated
 from init.entries.entry import BootEntry
 from init.entries.stated import on_partitions
 from init.roots import BootRoot
@@ -77,8 +77,9 @@ def of_snapshot(
 ) -> list[BootEntry]:
     """What can be booted from ``snapshot``, the newest kernel first; empty with a note when that is nothing.
 
-    The kernels are the snapshot's own.  When it has none (they lie on a partition), that of ``like``, an entry of the
-    root that it is a snapshot of, is taken with the snapshot as its root.
+    The kernels are the snapshot's own, or those in the snapshot of the same name of a dataset that is the root's /boot.
+    When it has none (they lie on a partition), that of ``like``, an entry of the root that it is a snapshot of, is
+    taken with the snapshot as its root.
     """
     try:
         tree = snapshot.pool.open(snapshot.root.name)
@@ -86,6 +87,7 @@ def of_snapshot(
     except FsError as error:
         note(f"{snapshot.where} cannot be opened: {error}")
         return []
+    place = mounts.with_snapshot(place, like.place, note)
     found = sorted(kernels.find(place, config, note), key=lambda entry: entry.sort_key, reverse=True)
     if not found and like.files is not None:
         found = [stated.with_root(like, place, config)]

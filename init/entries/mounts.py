@@ -33,11 +33,12 @@ _TAGS = {"by-uuid": "UUID", "by-label": "LABEL", "by-partuuid": "PARTUUID", "by-
 
 
 class Found(NamedTuple):
-    """What lies at /boot, opened; ``partition`` when it is a FAT one."""
+    """What lies at /boot, opened; ``partition`` when it is a FAT one, ``pool`` when it is a dataset."""
 
     filesystem: Filesystem
     name: str
     partition: Partition | None = None
+    pool: Pool | None = None
 
 
 class Mounted(Filesystem):
@@ -114,6 +115,24 @@ def mount(place: BootRoot, pools: Sequence[Pool], devices: Iterable[BlockDevice]
     return place._replace(boot=Mounted(place.filesystem, found))
 
 
+def with_snapshot(place: BootRoot, live: BootRoot, note: Note) -> BootRoot:
+    """``place``, a snapshot of the root ``live``, with that snapshot of live's /boot in it that has the same name."""
+    boot = live.boot.found if isinstance(live.boot, Mounted) else None
+    name = place.root.name.partition("@")[2]
+    if boot is None or boot.pool is None or not name:
+        return place
+    exact = f"{boot.filesystem.root_name.partition('@')[0]}@{name}"
+    try:
+        found = Found(boot.pool.open(exact), tree_name(boot.pool, exact), pool=boot.pool)
+    except NotFound:
+        return place
+    except FsError as error:
+        note(f"{place.where}: its /boot: {error}")
+        return place
+    note(f"{place.where}: its /boot is {found.name}")
+    return place._replace(boot=Mounted(place.filesystem, found))
+
+
 def _find(place: BootRoot, pools: Sequence[Pool], devices: Iterable[BlockDevice], note: Note) -> Found | None:
     try:
         text = place.filesystem.read_file(FSTAB, MAX_FSTAB).decode("utf-8", "surrogateescape")
@@ -139,29 +158,36 @@ def _find(place: BootRoot, pools: Sequence[Pool], devices: Iterable[BlockDevice]
 def _dataset(name: str, pools: Sequence[Pool]) -> Found | None:
     for pool in pools:
         if pool.kind == "zfs" and pool.name == name.partition("/")[0]:
-            return Found(pool.open(name), f"{pool.name}:{name}")
+            return Found(pool.open(name), tree_name(pool, name), pool=pool)
     return None
 
 
 def _dataset_on_boot(place: BootRoot, pools: Sequence[Pool]) -> Found | None:
-    """The dataset of some pool that says that it mounts at /boot: the one that is called as the root is, if several."""
+    """The dataset of some pool that says that it mounts at /boot: the one that is called as the root is, if several.
+
+    That one may leave it to the boot environment to mount it (canmount=noauto).
+    """
     if place.pool.kind != "zfs" or _filled(place.filesystem):
         return None
     root, _, snapshot = place.root.name.partition("@")
-    found = []
-    for pool in pools:
-        listing: Callable[[], list[tuple[str, str]]] | None = getattr(pool, "mounted", None)
-        found += [(name, pool) for name, where in listing() if where == BOOT] if listing is not None else []
-    found = [(name, pool) for name, pool in found if name.startswith(f"{root}/")] or [
-        (name, pool) for name, pool in found if name.rpartition("/")[2] == root.rpartition("/")[2]
+    found = [(name, pool) for pool in pools for name in _on_boot(pool)]
+    own = [*found, *((name, pool) for pool in pools for name in _on_boot(pool, "noauto"))]
+    found = [(name, pool) for name, pool in own if name.startswith(f"{root}/")] or [
+        (name, pool) for name, pool in own if name.rpartition("/")[2] == root.rpartition("/")[2]
     ] or (found if len(found) == 1 else [])  # fmt: skip
     for name, pool in found[:1]:
         for exact in (f"{name}@{snapshot}", name) if snapshot else (name,):
             try:
-                return Found(pool.open(exact), f"{pool.name}:{exact}")
+                return Found(pool.open(exact), tree_name(pool, exact), pool=pool)
             except NotFound:
                 continue
     return None
+
+
+def _on_boot(pool: Pool, *canmount: str) -> list[str]:
+    """The datasets of ``pool`` whose mount point is /boot."""
+    listing: Callable[..., list[tuple[str, str]]] | None = getattr(pool, "mounted", None)
+    return [name for name, where in listing(*canmount) if where == BOOT] if listing is not None else []
 
 
 def _filled(filesystem: Filesystem) -> bool:

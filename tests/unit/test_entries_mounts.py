@@ -120,8 +120,11 @@ class ZfsPool(MemoryPool):
     def __init__(self, trees: dict[str, Any], name: str, *on_boot: str, **more: Any) -> None:
         super().__init__(trees, name, f"7{len(name)}", kind="zfs", **more)
         self.on_boot = list(on_boot)
+        self.noauto: list[str] = []
 
-    def mounted(self) -> list[tuple[str, str]]:
+    def mounted(self, *canmount: str) -> list[tuple[str, str]]:
+        if canmount == ("noauto",):
+            return [(name, "/boot") for name in self.noauto]
         return [(self.name, f"/{self.name}"), *((name, "/boot") for name in self.on_boot)]
 
     def open(self, root: str | None = None) -> Filesystem:
@@ -164,6 +167,14 @@ def test_which_dataset_it_is_must_be_clear(monkeypatch: pytest.MonkeyPatch) -> N
     assert (len(found), notes) == (1, [])
 
 
+def test_a_boot_environment_has_its_own_boot_though_another_one_is_mounted(monkeypatch: pytest.MonkeyPatch) -> None:
+    boot = bpool("one", "two")
+    boot.on_boot, boot.noauto = ["bpool/BOOT/one"], ["bpool/BOOT/two"]
+    for name, wanted in {"one": "one", "two": "two", "x": "one"}.items():
+        notes = survey(monkeypatch, ZfsPool({f"rpool/ROOT/{name}": root("")}, "rpool"), boot)[1]
+        assert f"rpool:rpool/ROOT/{name}: its /boot is bpool:bpool/BOOT/{wanted}" in notes
+
+
 def test_a_snapshot_goes_with_the_snapshot_of_its_boot() -> None:
     rpool = ZfsPool({"rpool/ROOT/one@s": root("")}, "rpool", readonly=("rpool/ROOT/one@s",))
     boot = bpool("one")
@@ -172,6 +183,24 @@ def test_a_snapshot_goes_with_the_snapshot_of_its_boot() -> None:
     notes: list[str] = []
     assert mounts.mount(place, [rpool, boot], [], notes.append).files.exists("/boot/vmlinuz-old")
     assert notes == ["rpool:rpool/ROOT/one@s: its /boot is bpool:bpool/BOOT/one@s"]
+
+
+def test_a_snapshot_boots_the_kernels_of_the_snapshot_of_its_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    rpool = ZfsPool(
+        {"rpool/ROOT/one": root(""), "rpool/ROOT/one@s": root(""), "rpool/ROOT/one@alone": root("")}, "rpool",
+        readonly=("rpool/ROOT/one@s", "rpool/ROOT/one@alone"),
+    )  # fmt: skip
+    boot = bpool("one")
+    boot.trees["bpool/BOOT/one@s"] = {"vmlinuz-6.12.0": KERNEL["vmlinuz-6.12.1"], "initrd.img-6.12.0": b"old"}
+    found, _ = survey(monkeypatch, rpool, boot, knobs="poolboot.entry=rpool/ROOT/one@s")
+    (entry,) = [one for one in found if one.snapshot]
+    assert (entry.kernel, entry.open(entry.initrds[0]).read()) == ("/boot/vmlinuz-6.12.0", b"old")
+    assert entry.cmdline.split()[0] == "root=ZFS=rpool/ROOT/one@s"
+    # Without one, those of the root as it is now.
+    found, _ = survey(monkeypatch, rpool, boot, knobs="poolboot.entry=rpool/ROOT/one@alone")
+    (entry,) = [one for one in found if one.snapshot]
+    assert (entry.kernel, entry.open(entry.initrds[0]).read()) == ("/boot/vmlinuz-6.12.1", initrd("6.12.1"))
+    assert entry.cmdline.split()[0] == "root=ZFS=rpool/ROOT/one@alone"
 
 
 # --- partitions -------------------------------------------------------------------------------

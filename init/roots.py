@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from fsdrivers.errors import FsError
-from fsdrivers.filesystem import Filesystem
+from fsdrivers.filesystem import DIRECTORY, Filesystem
 from fsdrivers.pool import Pool, Root, Slot
 from init.config import BootConfig
 
@@ -165,7 +165,28 @@ def environments(pool: Pool, note: Note) -> list[Environment]:
 
 def looks_like_root(filesystem: Filesystem) -> bool:
     """Whether the tree has what every installed system has: an os-release and an init."""
-    return os_release_path(filesystem) is not None and init_path(filesystem, "") is not None
+    if os_release_path(filesystem) is not None and init_path(filesystem, "") is not None:
+        return True
+    return is_nixos(filesystem)
+
+
+def is_nixos(filesystem: Filesystem) -> bool:
+    """Whether it is the root of a NixOS, which has all else below /nix, often a tree of its own.
+
+    Source: nixos/modules/system/etc/setup-etc.pl, nixpkgs 24.05.
+    """
+    return _first(filesystem, ("/etc/NIXOS",)) is not None and _first(filesystem, ("/nix",)) is not None
+
+
+def elsewhere(filesystem: Filesystem, path: str) -> str:
+    """The top directory of ``path`` when that is empty, as the place for another file system is; else ""."""
+    top = "/" + path.strip("/").partition("/")[0]
+    try:
+        found = filesystem.resolve(top)
+        status = filesystem.stat(found)
+        return top if status.type == DIRECTORY and not any(True for _ in filesystem.entries(found)) else ""
+    except FsError:
+        return ""
 
 
 def os_release_path(filesystem: Filesystem) -> str | None:

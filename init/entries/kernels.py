@@ -12,7 +12,7 @@ from init import image
 from init.config import BootConfig
 from init.entries import cmdline, shellvars
 from init.entries.entry import BootEntry
-from init.roots import OS_RELEASE, BootRoot, looks_like_root
+from init.roots import OS_RELEASE, BootRoot, is_nixos, looks_like_root
 
 BOOT = "/boot"
 MAX_NAMES = 4096  # names in one directory that are looked at
@@ -121,6 +121,8 @@ def _initrd(filesystem: Filesystem, paths: tuple[str, ...]) -> File | None:
 
 def without_modules(place: BootRoot, version: str) -> list[str]:
     """A remark for an entry whose kernel has no modules in its root, else nothing."""
+    if is_nixos(place.filesystem):
+        return []  # they are in its store
     try:
         missing = version[:1].isdigit() and not place.filesystem.exists(f"/lib/modules/{version}")
     except FsError:  # the walk to them is damaged: their kernel will say so, if it ever looks for them

@@ -103,7 +103,7 @@ def on_partitions(
         for item, _, named in _items(filesystem, partition.name, note):
             if item.device:
                 continue
-            place = next((place for place in places if names(item.options, place)), None)
+            place = _whose(item.options, places)
             if place is None:
                 note(f"{partition.name}: entry {item.title!r} is passed over: its root is none of those found here")
                 continue
@@ -112,6 +112,18 @@ def on_partitions(
             if (place.where, BOOT + entry.kernel, entry.cmdline) not in seen:
                 decided |= {place.where} if default else set()
                 yield entry
+
+
+def _whose(options: str, places: Sequence[BootRoot]) -> BootRoot | None:
+    """The one of ``places`` that a command line is for: whose root it names, or with none named the only one that has
+    the init that it asks for.  NixOS names none: its initrd knows."""
+    named = next((place for place in places if names(options, place)), None)
+    values = dict(_config.parse(options))
+    init = values.get("init")
+    if named is not None or not init or (values.get("root") or "fstab") != "fstab":
+        return named
+    having = [place for place in places if place.has(init) or roots.elsewhere(place.filesystem, init)]
+    return having[0] if len(having) == 1 else None
 
 
 def boot_partitions(devices: Iterable[BlockDevice], note: Note) -> Iterator[tuple[Partition, Filesystem]]:

@@ -116,10 +116,11 @@ def check_init(filesystem: Filesystem, cmdline: str) -> str:
     path = roots.init_path(filesystem, asked)
     if path is not None:
         return path
-    # /usr in a tree of its own: what /sbin leads to is not here to be seen.
-    if not filesystem.exists("/usr") or any(True for _ in filesystem.entries(filesystem.resolve("/usr"))):
+    # In a tree of its own, where what asks for it leads to is not here to be seen: /usr, or NixOS's /nix.
+    where = (roots.elsewhere(filesystem, asked) if asked else "") or roots.elsewhere(filesystem, "/usr")
+    if not where:
         raise Refused(f"the root has no init: {asked or ', '.join(roots.INITS)} not found")
-    return "somewhere in a separate /usr"
+    return f"somewhere in a separate {where}"
 
 
 def load(files: Sequence[File]) -> int:

@@ -248,6 +248,32 @@ def test_the_default_of_loader_conf_on_an_esp(tmp_path: Path, conf: str, default
     )
 
 
+def nixos(uuid: str) -> Pool:
+    """Its root has links into a store that is in a subvolume of its own, and no init."""
+    etc: dict[str, object] = {"NIXOS": b"", "os-release": "/etc/static/os-release", "static": "/nix/store/x"}
+    tree: dict[str, object] = {"etc": etc, "nix": {}, "bin": {"sh": "/nix/store/y/sh"}, "usr": {"bin": {}}}
+    return Pool({"/": {}, "root": tree, "nix": {"store": {}}}, uuid=uuid)
+
+
+def test_nixos_with_a_store_of_its_own(tmp_path: Path) -> None:
+    """On an EFI system partition its entries name no root: the init that they ask for tells whose they are."""
+    pool = nixos(UUID)
+    places = list(roots.candidates(pool, config.read(""), lambda note: None))
+    assert [place.root.name for place in places] == ["/", "root"]
+    (tmp_path / "loader" / "entries").mkdir(parents=True)
+    text = "linux /k.efi\noptions init=/nix/store/x/init loglevel=4\nversion 6.6.30\n"
+    (tmp_path / "loader" / "entries" / "nixos-generation-1.conf").write_text(text)
+    (tmp_path / "k.efi").write_bytes(bzimage("6.6.30"))
+    device = esp(tmp_path.with_suffix(".img"), tmp_path)
+    for others, count in ((1, 1), (2, 0)):
+        here = places + [BootRoot(nixos("x"), place.root, place.filesystem) for place in places[1:others]]
+        found = list(stated.on_partitions([device], here, config.read(""), lambda note: None))
+        assert [entry.cmdline for entry in found] == [
+            f"root=UUID={UUID} rootflags=subvol=root init=/nix/store/x/init loglevel=4"
+        ] * count
+        assert not any(entry.notes[1:] for entry in found)
+
+
 def test_an_esp_that_is_damaged_or_none_is_a_note(tmp_path: Path) -> None:
     device = esp(tmp_path / "disk.img", DATA / "systemd-257-type1" / "tree")
     noise = random.Random(1).randbytes(4096)

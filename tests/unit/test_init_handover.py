@@ -90,6 +90,15 @@ def test_a_separate_usr_is_not_held_against_the_root() -> None:
     assert kexec.preflight(entry(tree), PLENTY, "x86_64")[-1] == "init somewhere in a separate /usr"
 
 
+def test_a_separate_nix_is_not_held_against_the_root() -> None:
+    tree = system("6.1.0-9") | {"nix": {}}
+    asked = entry(tree, "poolboot.append=init=/nix/store/x/init")
+    assert kexec.preflight(asked, PLENTY, "x86_64")[-1] == "init somewhere in a separate /nix"
+    usr = system("6.1.0-9") | {"sbin": "usr/sbin", "lib": "usr/lib", "usr": {}}
+    asked = entry(usr, "poolboot.append=init=/lib/systemd/systemd")
+    assert kexec.preflight(asked, PLENTY, "x86_64")[-1] == "init somewhere in a separate /usr"
+
+
 def test_a_missing_initrd_stops_before_anything_is_read() -> None:
     with pytest.raises(NotFound, match="/gone"):
         kexec.preflight(entry(knobs="poolboot.initrd=/gone"), PLENTY, "x86_64")

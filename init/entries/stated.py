@@ -76,6 +76,10 @@ def find(place: BootRoot, config: BootConfig, note: Note) -> Iterator[BootEntry]
             if trees.is_snapshot(item):
                 earlier += 1
                 continue
+            if other := _environment(item.options, place):
+                # Written for what this one is a clone of, or for another one with the same /boot.
+                note(f"{place.where}: entry {item.title!r} is passed over: it is for {other}")
+                continue
         found = trees.open(item)
         if found is None:
             note(f"{place.where}: entry {item.title!r} is passed over: its kernel {item.kernel} is on {item.device}")
@@ -185,12 +189,36 @@ def names(options: str, place: BootRoot) -> bool:
     return place.root.default
 
 
+def _dataset(options: str, place: BootRoot) -> str:
+    """The file system of ``place``'s ZFS pool that root= names, "" when it names none in there."""
+    root = dict(_config.parse(options)).get("root") or ""
+    wanted = roots.wanted(root)
+    if place.pool.kind != "zfs":
+        return ""
+    if root.upper().startswith("ZFS=/"):
+        # grub-mkconfig leaves the pool's name out where GRUB cannot read the pool.
+        return place.pool.name + root[4:].rstrip("/")
+    return wanted.tree if wanted.matches(place.pool) else ""
+
+
+def _environment(options: str, place: BootRoot) -> str:
+    """The other file system of the same ZFS pool that root= names, "" when it names none that there is."""
+    name = _dataset(options, place)
+    try:
+        found = name != place.root.name and any(root.name == name for root in place.pool.roots())
+    except FsError:
+        return ""
+    return name if found else ""
+
+
 def _own(options: str, place: BootRoot) -> bool:
     """Whether an entry that lies in ``place`` is for it: it names it, or nothing that could be another one."""
     values = dict(_config.parse(options))
     wanted = roots.wanted(values.get("root") or "")
     if names(options, place) or wanted.key == "device" or not values.get("root"):
         return True
+    if place.pool.kind == "zfs":
+        return _dataset(options, place) == place.root.name
     pinned = any(_config.flag(values.get("rootflags") or "", key) is not None for key in ("subvol", "subvolid"))
     return place.pool.kind == "btrfs" and wanted.matches(place.pool) and not wanted.problem and not pinned
 

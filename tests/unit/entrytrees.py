@@ -1,7 +1,8 @@
 """The golden trees of boot configurations in data/entries, as file systems.
 
 Each has ``tree`` (the files of one file system), ``about.json`` (what the file system is and which parser reads it)
-and ``expected.json`` (what has to come out).  data/entries/README.md says which tool wrote which.
+and ``expected.json`` (what has to come out).  Where about.json has ``boot`` and ``boot_uuid``, what lies at /boot in
+the tree is a file system of its own, of the same kind.  data/entries/README.md says which tool wrote which.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from memoryfs import MemoryFilesystem
 from fsdrivers.filesystem import Filesystem
 from init.entries import bls, extlinux, grub, uki
 from init.entries.item import Item, Listing
+from init.entries.mounts import Found, Mounted
 
 DATA = Path(__file__).parent / "data" / "entries"
 CASES = sorted(path.parent.name for path in DATA.glob("*/about.json"))
@@ -53,10 +55,17 @@ def about(case: str) -> dict[str, str]:
     return found
 
 
-def tree(case: str) -> Tree:
+def tree(case: str) -> Filesystem:
     """The file system of ``case``."""
     facts = about(case)
-    return Tree(load(DATA / case / "tree"), facts["kind"], facts["root_name"], facts["uuid"])
+    files = load(DATA / case / "tree")
+    if "boot" not in facts:
+        return Tree(files, facts["kind"], facts["root_name"], facts["uuid"])
+    boot = files["boot"]
+    assert isinstance(boot, dict)
+    files["boot"] = {}
+    below = Tree(files, facts["kind"], facts["root_name"], facts["uuid"])
+    return Mounted(below, Found(Tree(boot, facts["kind"], facts["boot"], facts["boot_uuid"]), facts["boot"]))
 
 
 def listing(case: str) -> Listing:

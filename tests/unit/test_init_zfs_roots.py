@@ -207,3 +207,41 @@ def test_the_environments_command_line_replaces_what_the_loader_states() -> None
     found = entries.find(at(pool, "tank/ROOT/x"), config.read(""), lambda note: None)
     assert {one.cmdline for one in found} == {"root=ZFS=tank/ROOT/x quiet loglevel=4"}
     assert sorted((one.version, one.default) for one in found) == [("6.1", True), ("6.2", False)]
+
+
+# --- entries that were written for another one ------------------------------------------------
+
+
+GRUB = b"""
+menuentry 'stated' {
+	linux /ROOT/a@/boot/vmlinuz-6.1 root=ZFS=%s ro quiet
+	initrd /ROOT/a@/boot/initrd.img-6.1
+}
+"""
+
+
+def stated_by(root: bytes, in_root: str) -> tuple[list[entries.BootEntry], list[str]]:
+    """What is found in the root ``in_root`` of a pool with the roots a and b, where grub.cfg names ``root``."""
+    trees: dict[str, Any] = {}
+    for name in ("tank/ROOT/a", "tank/ROOT/b"):
+        trees[name] = system("6.1", default={"grub": b'GRUB_CMDLINE_LINUX="from grub"\n'})
+        text = GRUB.replace(b"/a@", b"/" + name[-1:].encode() + b"@") % root
+        trees[name]["boot"]["grub"] = {"grub.cfg": text}
+    pool = ZfsPool(trees, environment("tank/ROOT/a"), environment("tank/ROOT/b"))
+    notes: list[str] = []
+    return entries.find(at(pool, in_root), config.read(""), notes.append), notes
+
+
+@pytest.mark.parametrize("root", [b"tank/ROOT/a", b"/ROOT/a", b"/ROOT/a root=ZFS=tank/ROOT/a"])
+def test_a_clone_is_not_booted_as_what_it_was_made_from(root: bytes) -> None:
+    (entry,), notes = stated_by(root, "tank/ROOT/a")
+    assert (entry.title, entry.cmdline, notes) == ("stated", "root=ZFS=tank/ROOT/a ro quiet", [])
+    (entry,), notes = stated_by(root, "tank/ROOT/b")
+    assert (entry.kernel, entry.cmdline) == ("/boot/vmlinuz-6.1", "root=ZFS=tank/ROOT/b ro from grub")
+    assert notes == ["tank:tank/ROOT/b: entry 'stated' is passed over: it is for tank/ROOT/a"]
+
+
+def test_a_root_in_a_pool_that_is_not_here_stays_as_it_is_stated() -> None:
+    (entry,), _ = stated_by(b"other/ROOT/a", "tank/ROOT/a")
+    assert entry.cmdline == "root=ZFS=other/ROOT/a ro quiet"
+    assert entry.notes == ("its command line names another root than the one that it lies in",)

@@ -176,7 +176,8 @@ class Keeper:
             return None
         from init import stub
 
-        return next((one for one in entries if value.text in (stub.identifier(one), one.id)), None)
+        exact = next((one for one in entries if value.text in (stub.identifier(one), one.id)), None)
+        return exact or policy.called(entries, value.text)
 
     def spent(self, entry: BootEntry) -> str:
         """Why the turn of ``entry`` is over, "" while it is not."""

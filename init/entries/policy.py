@@ -102,14 +102,21 @@ def find(entries: Sequence[BootEntry], asked: str) -> BootEntry | None:
     for entry in entries:
         if asked in (entry.id, entry.title):
             return entry
-    named = [entry for entry in entries if entry.name in (asked, asked.removesuffix(".conf"))]
-    if len(named) == 1:
-        return named[0]
+    if (named := called(entries, asked)) is not None:
+        return named
     for entry in entries:
         if asked == entry.place.where or (entry.snapshot is not None and asked in (entry.root.name, entry.root.uuid)):
             return entry
     partial = _partly(entries, asked)
     return partial[0] if len(partial) == 1 else None
+
+
+def called(entries: Sequence[BootEntry], asked: str) -> BootEntry | None:
+    """The one entry that its own boot loader calls ``asked``, in small letters as systemd-boot does (src/boot/boot.c:
+    boot_entry_add_type1, v257); None when there are several."""
+    low = asked.lower()
+    named = [entry for entry in entries if entry.name.lower() in (low, low.removesuffix(".conf"))]
+    return named[0] if len(named) == 1 else None
 
 
 def _partly(entries: Sequence[BootEntry], asked: str) -> list[BootEntry]:

@@ -190,6 +190,13 @@ def test_wishes_in_their_order(monkeypatch: pytest.MonkeyPatch, variables: Varia
     assert start(variables, there)[0] == OLD
 
 
+def test_the_system_may_call_an_entry_as_its_own_boot_loader_does(
+    monkeypatch: pytest.MonkeyPatch, variables: Variables
+) -> None:
+    variables.set("LoaderEntryDefault", LOADER, ucs2(f"{OLD.rpartition('/')[2].upper()}.conf"))
+    assert start(variables, found(monkeypatch))[0] == OLD
+
+
 def test_a_wish_for_another_boot_loader_is_forgotten_too(monkeypatch: pytest.MonkeyPatch, variables: Variables) -> None:
     variables.set("LoaderEntryOneShot", LOADER, ucs2("arch.conf"))
     assert start(variables, found(monkeypatch))[0] == NEW

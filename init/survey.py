@@ -27,6 +27,7 @@ class Survey:
         self.pools: list[Pool] = pools.assemble(self._devices, lambda error: self.note(str(error)))
         self._entries: list[BootEntry] | None = None
         self.roots: list[BootRoot] = []
+        self._incomplete: list[Pool] | None = None
 
     def note(self, text: str) -> None:
         """Remember something that a person may want to know, once."""
@@ -40,8 +41,26 @@ class Survey:
 
     @property
     def incomplete(self) -> list[Pool]:
-        """The pools among them with members absent."""
-        return [pool for pool in self.matching if roots.absent(pool)]
+        """The pools with members absent on which it may depend what is booted, and how.
+
+        Not among them: those that root= does not mean, and, when complete pools hold something to boot, those that
+        can be read as they are and hold neither a root with a kernel nor the /boot of one.
+        """
+        if self._incomplete is None:
+            self._incomplete = list(self._find_incomplete())
+        return self._incomplete
+
+    def _find_incomplete(self) -> Iterator[Pool]:
+        absent = [pool for pool in self.pools if roots.absent(pool)]
+        if not absent or not any(pool not in absent for pool in self.matching):
+            yield from (pool for pool in absent if pool in self.matching)
+            return
+        parts = [_pools_of(entry) for entry in self.entries()]
+        choice = any(not any(pool in absent for pool in one) for one in parts)
+        for pool in absent:
+            needed = any(pool in one for one in parts)
+            if needed or (pool in self.matching and not (choice and _lists(pool))):
+                yield pool
 
     def entries(self) -> list[BootEntry]:
         """What can be booted from the matching pools, as it is numbered."""
@@ -96,6 +115,22 @@ class Survey:
             except FsError as error:
                 self.note(f"{place.where}: {error}")
         return found
+
+
+def _pools_of(entry: BootEntry) -> list[Pool]:
+    """What ``entry`` is on: the pool of its root, and that of its /boot."""
+    boot = entry.place.boot
+    other = boot.found.pool if isinstance(boot, mounts.Mounted) else None
+    return [entry.place.pool, *([other] if other else [])]
+
+
+def _lists(pool: Pool) -> bool:
+    """Whether the trees of ``pool`` can be listed without its absent members."""
+    try:
+        pool.roots()
+    except FsError:
+        return False
+    return True
 
 
 def pool_line(pool: Pool) -> str:

@@ -33,7 +33,7 @@ _TAGS = {"by-uuid": "UUID", "by-label": "LABEL", "by-partuuid": "PARTUUID", "by-
 
 
 class Found(NamedTuple):
-    """What lies at /boot, opened; ``partition`` when it is a FAT one, ``pool`` when it is a dataset."""
+    """What lies at /boot, opened, and what it is on: a FAT ``partition`` or a ``pool``."""
 
     filesystem: Filesystem
     name: str
@@ -119,7 +119,7 @@ def with_snapshot(place: BootRoot, live: BootRoot, note: Note) -> BootRoot:
     """``place``, a snapshot of the root ``live``, with that snapshot of live's /boot in it that has the same name."""
     boot = live.boot.found if isinstance(live.boot, Mounted) else None
     name = place.root.name.partition("@")[2]
-    if boot is None or boot.pool is None or not name:
+    if boot is None or boot.pool is None or boot.pool.kind != "zfs" or not name:
         return place
     exact = f"{boot.filesystem.root_name.partition('@')[0]}@{name}"
     try:
@@ -247,7 +247,7 @@ def _subvolume(pool: Pool, options: str, place: BootRoot) -> Found | None:
         if named or (subvol is None and number is None and root.default):
             if pool is place.pool and root.id == place.root.id:
                 return None
-            return Found(pool.open(root.name), tree_name(pool, root.name))
+            return Found(pool.open(root.name), tree_name(pool, root.name), pool=pool)
     raise NotFound(f"subvolume {subvol or number} of {pool.name or pool.uuid}")
 
 

@@ -187,6 +187,37 @@ def test_root_chooses_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bench.clock.now() == 100  # the other one is none of our business
 
 
+@pytest.mark.parametrize("mode", ["auto", "ask", "never"])
+def test_a_pool_with_nothing_to_boot_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    data = MemoryPool({"/": {"films": {}}}, "data", "1-2", missing=1)
+    bench = Bench(monkeypatch, [(0, [data, tank()])], f"poolboot.degraded={mode}")
+    lines = bench.boot()
+    assert "poolboot: pool btrfs data 1-2 members 2/3" in lines
+    assert bench.staged == [f"6.12.1 {CMDLINE}"]
+    assert bench.clock.now() == 100
+
+
+@pytest.mark.parametrize("knobs", ["", f"root=UUID={UUID} rootflags=subvol=@"])
+def test_the_pool_of_boot_is_waited_for(monkeypatch: pytest.MonkeyPatch, knobs: str) -> None:
+    tree = system("6.12.1", fstab=b"UUID=1-2 /boot btrfs subvol=@boot 0 0\n")
+    boot, tree["boot"] = tree["boot"], {}
+    assert isinstance(boot, dict)
+    small = [MemoryPool({"/": {}, "@boot": boot}, "small", "1-2", missing=missing) for missing in (1, 0)]
+    whole = MemoryPool({"@": tree})
+    bench = Bench(monkeypatch, [(0, [whole, tank(), small[0]]), (3, [whole, tank(), small[1]])], knobs)
+    bench.boot()
+    assert bench.staged == [f"6.12.1 {CMDLINE}"]
+    assert 103 <= bench.clock.now() < 103.2
+
+
+def test_a_pool_that_may_hold_anything_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = MemoryPool({"/": {}}, "other", "1-2", missing=2, trouble=MissingDevices("other", ["vda"], ["vdb"]))
+    bench = Bench(monkeypatch, [(0, [broken, tank()]), (3, [MemoryPool({"/": {}}, "other", "1-2"), tank()])])
+    bench.boot()
+    assert bench.staged
+    assert 103 <= bench.clock.now() < 103.2
+
+
 def test_a_pool_beyond_rescue_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = MemoryPool({"/": {}}, "broken", "1-2", trouble=MissingDevices("broken", ["vda"], ["vdb"]))
     bench = Bench(monkeypatch, [(0, [broken, tank()])])

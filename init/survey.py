@@ -114,7 +114,15 @@ class Survey:
                 found += entries.find(place, self.config, self.note)
             except FsError as error:
                 self.note(f"{place.where}: {error}")
+        return _as_the_loader_has_it(found)
+
+
+def _as_the_loader_has_it(found: list[BootEntry]) -> list[BootEntry]:
+    """The entries of one pool; in one of ZFS without a bootfs, the root that its boot loader would start goes first."""
+    if any(entry.place.pool.kind != "zfs" or entry.place.root.default for entry in found):
         return found
+    stated = {entry.place.where for entry in found if entry.default}
+    return sorted(found, key=lambda entry: entry.place.where not in stated)
 
 
 def _pools_of(entry: BootEntry) -> list[Pool]:

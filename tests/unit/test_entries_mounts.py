@@ -175,6 +175,21 @@ def test_a_boot_environment_has_its_own_boot_though_another_one_is_mounted(monke
         assert f"rpool:rpool/ROOT/{name}: its /boot is bpool:bpool/BOOT/{wanted}" in notes
 
 
+def test_of_two_boot_environments_the_one_that_the_boot_loader_starts_comes_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trees = {"rpool": {}, "rpool/ROOT/before": root(""), "rpool/ROOT/one": root("")}
+    found, notes = survey(monkeypatch, ZfsPool(trees, "rpool"), bpool("one"))
+    assert [(one.title, one.cmdline.split()[0]) for one in found] == [
+        ("bpool", "root=ZFS=rpool/ROOT/one"), ("Test Linux 1, kernel 6.12.1", "root=ZFS=rpool/ROOT/before"),
+    ]  # fmt: skip
+    assert "rpool:rpool/ROOT/before: entry 'bpool' is passed over: it is for rpool/ROOT/one" in notes
+    # Unless the pool itself has another wish.
+    trees = {"rpool/ROOT/before": root(""), "rpool/ROOT/one": root("")}
+    found, _ = survey(monkeypatch, ZfsPool(trees, "rpool"), bpool("one"))
+    assert found[0].cmdline.split()[0] == "root=ZFS=rpool/ROOT/before"
+
+
 def test_a_snapshot_goes_with_the_snapshot_of_its_boot() -> None:
     rpool = ZfsPool({"rpool/ROOT/one@s": root("")}, "rpool", readonly=("rpool/ROOT/one@s",))
     boot = bpool("one")

@@ -107,20 +107,20 @@ class FileDevice(BlockDevice):
             # O_NONBLOCK: opening a fifo or an empty drive must not hang.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            raise ReadError(self.name, 0, 0, error.strerror or str(error)) from error
+            raise self._failed(0, 0, error) from error
         try:
             self.size = os.lseek(self._fd, 0, os.SEEK_END)
             os.pread(self._fd, 1, 0)
         except OSError as error:
             self.close()
-            raise ReadError(self.name, 0, 0, error.strerror or str(error)) from error
+            raise self._failed(0, 0, error) from error
 
     def read(self, offset: int, length: int) -> bytes:
         self.check(offset, length)
         try:
             data = os.pread(self._fd, length, offset)
         except OSError as error:
-            raise ReadError(self.name, offset, length, error.strerror or str(error)) from error
+            raise self._failed(offset, length, error) from error
         if len(data) == length:
             return data
         # Short reads happen on signals and at 2 GiB: go the slow way for the whole.
@@ -130,10 +130,7 @@ class FileDevice(BlockDevice):
         length, done = len(buffer), 0
         self.check(offset, length)
         while done < length:
-            try:
-                count = os.preadv(self._fd, [buffer[done:]], offset + done)
-            except OSError as error:
-                raise ReadError(self.name, offset, length, error.strerror or str(error)) from error
+            count = self._preadv(offset, length, [buffer[done:]], done)
             if not count:
                 raise ReadError(self.name, offset, length, "the device ended early")
             done += count
@@ -141,12 +138,19 @@ class FileDevice(BlockDevice):
     def read_scattered(self, offset: int, buffers: Sequence[memoryview]) -> None:
         length = sum(map(len, buffers))
         self.check(offset, length)
-        try:
-            if len(buffers) <= _VECTOR and os.preadv(self._fd, buffers, offset) == length:
-                return
-        except OSError as error:
-            raise ReadError(self.name, offset, length, error.strerror or str(error)) from error
+        if len(buffers) <= _VECTOR and self._preadv(offset, length, buffers) == length:
+            return
         super().read_scattered(offset, buffers)
+
+    def _preadv(self, offset: int, length: int, buffers: Sequence[memoryview], done: int = 0) -> int:
+        """One call of preadv(2) behind the ``done`` bytes of ``length`` at ``offset`` that are there; how many came."""
+        try:
+            return os.preadv(self._fd, buffers, offset + done)
+        except OSError as error:
+            raise self._failed(offset, length, error) from error
+
+    def _failed(self, offset: int, length: int, error: OSError) -> ReadError:
+        return ReadError(self.name, offset, length, error.strerror or str(error))
 
     def close(self) -> None:
         """Close the file; reading afterwards raises ReadError.  Closing twice is fine."""

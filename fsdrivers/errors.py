@@ -32,12 +32,13 @@ class Unsupported(FsError):
 class ReadError(FsError):
     """A device did not deliver bytes that it should have (I/O error, end of a truncated image).
 
-    ``offset`` and ``length`` are in bytes from the start of ``device``.
+    ``offset`` and ``length`` are in bytes from the start of ``device``; no length: it cannot be opened at all.
     """
 
     def __init__(self, device: str, offset: int, length: int, why: str) -> None:
         self.device, self.offset, self.length = device, offset, length
-        super().__init__(f"{device}: cannot read {length} bytes at offset {offset:#x}: {why}")
+        what = f"cannot read {length} bytes at offset {offset:#x}" if length or offset else "cannot be opened"
+        super().__init__(f"{device}: {what}: {why}")
 
 
 class Corrupt(FsError):

@@ -19,6 +19,7 @@ from init.efivars import Variables
 from init.entries.entry import BootEntry
 from init.handover import power
 from init.keeper import Keeper
+from init.keys import is_deliberate
 from init.modules import Modules
 from init.phases import CLOCK
 from init.survey import Survey
@@ -56,14 +57,20 @@ class Machine:
         self.doing = doing
         self.console.debug(f"{time.monotonic() - BEGAN:.2f} s: {doing}")
 
+    def open_consoles(self) -> None:
+        """Open the consoles that there are now, and let go of those before."""
+        before = self.console
+        self.console = _console.open_consoles(term=self.config.term)
+        self.console.verbose = self.config.debug
+        before.close()
+
     def start(self) -> None:
         """Mount what shows the machine, read the command line, open the consoles."""
         self.begin("starting")
         namespace.hold_streams()
         problems = namespace.mount_all()
         self.config = _config.read(_config.own())
-        self.console = _console.open_consoles(term=self.config.term)
-        self.console.verbose = self.config.debug
+        self.open_consoles()
         _console.quiet_kernel(self.config.parameters)
         self.console.say(report.versions().removeprefix("poolboot "))
         for problem in (*problems, *self.config.warnings):
@@ -122,6 +129,8 @@ def boot(machine: Machine) -> None:
             return
         order = (picked, *(entry for entry in order if entry != picked))
     for entry, ways in handover.rounds(config.handover, order):
+        if ways is not None and ways[0] in handover.LAST_RESORTS:
+            console.once("no entry could be started with a kernel of its own: now the roots under this kernel")
         leave(machine, entry, ways)
     raise NothingBoots(verdict(machine, bool(entries)))
 
@@ -188,12 +197,15 @@ def leave(machine: Machine, entry: BootEntry, ways: Sequence[str] | None = None)
         machine.watchdog.hand_over()
         way.go()
         error: Exception = handover.Refused("the machine stays")
-    except (FsError, OSError, MemoryError) as problem:
+    except Exception as problem:
         error = problem
     console.raw()
     machine.watchdog.resume()
     survey.health([entry.place], lambda line: console.once(f"health: {line}"))
     text = f"{entry.title}: {str(error) or type(error).__name__}"
+    if not isinstance(error, (FsError, OSError, MemoryError)):  # a fault of ours: the next entry may do without it
+        tell_crash(machine, error)
+        text = f"{entry.title}: internal error, {type(error).__name__}"
     console.error(text)
     return text
 
@@ -214,7 +226,7 @@ def permit_degraded(machine: Machine, missing: str) -> None:
     if mode == "auto":
         console.say(f"going on degraded: missing {missing}")
         return
-    console.say(f"missing {missing}")
+    console.say(f"missing {missing}; waiting for an answer, without end")
     try:
         answer = console.readline("poolboot: go on degraded? [y/N] ")
     except Closed:
@@ -235,11 +247,21 @@ def verdict(machine: Machine, tried: bool) -> str:
 
 def act_on_error(machine: Machine) -> None:
     """What poolboot.on-error= wants when nobody is there to type."""
-    action = {"reboot": power.reboot, "poweroff": power.poweroff}.get(machine.config.on_error)
-    if action is not None:
-        machine.console.say(f"{machine.config.on_error} in {GRACE} s, as poolboot.on-error={machine.config.on_error}")
-        time.sleep(GRACE)
-        action()
+    console, asked = machine.console, machine.config.on_error
+    action = {"reboot": power.reboot, "poweroff": power.poweroff}.get(asked)
+    if action is None:
+        return
+    console.say(f"{asked} in {GRACE} s, as poolboot.on-error={asked}; any key stops this")
+    deadline = time.monotonic() + GRACE
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            key = console.key(left)
+        except Closed:
+            time.sleep(left)
+            break
+        if key is not None and is_deliberate(key):
+            return
+    action()
 
 
 def rescue(machine: Machine) -> bool:
@@ -251,14 +273,22 @@ def rescue(machine: Machine) -> bool:
         with CLOCK.of(_phases.PERSON):
             entry = Rescue(machine.console, machine.survey, machine.disks, machine.keeper).run()
     except Closed:
-        time.sleep(ALONE)
-        machine.console = _console.open_consoles()
+        await_console(machine)
         return False
     if entry is None:
         machine.disks.close()
         return True
     leave(machine, entry)
     return False
+
+
+def await_console(machine: Machine) -> None:
+    """Wait for somebody to talk to; without a word, as the kernel's log may be all that hears us."""
+    while True:
+        time.sleep(ALONE)
+        machine.open_consoles()
+        if machine.console.listening:
+            return
 
 
 def pid1() -> NoReturn:
@@ -296,12 +326,20 @@ def tell(machine: Machine, error: BaseException) -> None:
         if isinstance(error, FsError):
             machine.console.error(str(error))
         else:
-            for line in report.crash(error, machine.doing, machine.disks.describe()):
-                machine.console.error(line)
+            tell_crash(machine, error)
             time.sleep(1)  # should the prompt itself fail, it must not do so a thousand times a second
         act_on_error(machine)
-    except Exception as worse:
-        os.write(2, f"poolboot: error: {worse!r} while telling of {error!r}\n".encode("utf-8", "backslashreplace"))
+    except BaseException as worse:
+        try:
+            os.write(2, f"poolboot: error: {worse!r} while telling of {error!r}\n".encode("utf-8", "backslashreplace"))
+        except OSError:  # nobody is there to be told
+            time.sleep(1)
+
+
+def tell_crash(machine: Machine, error: BaseException) -> None:
+    """The report of a fault of our own."""
+    for line in report.crash(error, machine.doing, machine.disks.describe()):
+        machine.console.error(line)
 
 
 def main() -> int:

@@ -6,10 +6,10 @@ import math
 import time
 from collections.abc import Callable
 
-from init.console import Closed, Console
+from init.console import Closed, Console, printable
 from init.keys import is_deliberate
 from init.menu import LIST, Menu, Outcome
-from init.menuview import Painter, Printer, Shown
+from init.menuview import Painter, Printer, Shown, has_room
 from init.terminal import Terminal
 
 ANSWER_PATIENCE = 0.25  # seconds for terminals to say that they have a screen; later answers count, too
@@ -32,7 +32,7 @@ def run(console: Console, menu: Menu, clock: Callable[[], float] = time.monotoni
         if key is None or menu.outcome is not None:
             continue
         if key == "resized":
-            views = {one: view for one, view in views.items() if one.full == isinstance(view, Painter)}
+            views = {one: view for one, view in views.items() if _has_screen(one) == isinstance(view, Painter)}
         elif key == "redraw" or (key == "l" and menu.page == LIST):
             views.clear()
             menu.left = None
@@ -47,7 +47,7 @@ def run(console: Console, menu: Menu, clock: Callable[[], float] = time.monotoni
 def countdown(console: Console, title: str, seconds: float, clock: Callable[[], float] = time.monotonic) -> bool:
     """Count down on one line before the only entry is booted; whether somebody pressed a key to stop that."""
     start = clock()
-    row = f"poolboot: booting {title} in {math.ceil(seconds)} s; any key stops for the menu"
+    row = f"poolboot: booting {printable(title, '')} in {math.ceil(seconds)} s; any key stops for the menu"
     for terminal in console.terminals:
         terminal.write(row)
     told = math.ceil(seconds)
@@ -81,9 +81,13 @@ def _ask(console: Console) -> None:
 def _draw(console: Console, menu: Menu, views: dict[Terminal, Shown]) -> None:
     for terminal in console.terminals:
         if terminal not in views:
-            full = Painter(terminal.rows, terminal.columns, terminal.colour)
-            views[terminal] = full if terminal.full else Printer(terminal.columns)
+            painter = Painter(terminal.rows, terminal.columns, terminal.colour)
+            views[terminal] = painter if _has_screen(terminal) else Printer(terminal.columns)
         terminal.write(views[terminal].update(menu))
+
+
+def _has_screen(terminal: Terminal) -> bool:
+    return terminal.full and has_room(terminal.rows, terminal.columns)
 
 
 def _until_tick(left: float | None) -> float | None:

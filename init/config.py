@@ -15,6 +15,7 @@ ON_ERROR = ("rescue", "reboot", "poweroff")
 PREFIX = "poolboot."
 MAX_SECONDS = 86400.0
 MAX_TRIES = 99
+MAX_DIGITS = 20  # of 64 bits
 
 
 class BootConfig(NamedTuple):
@@ -51,8 +52,7 @@ class BootConfig(NamedTuple):
     @property
     def subvolid(self) -> int | None:
         """The subvolume id that rootflags= asks for."""
-        value = flag(self.rootflags, "subvolid")
-        return int(value) if value is not None and value.isdecimal() else None
+        return number(flag(self.rootflags, "subvolid"))
 
     @property
     def consoles(self) -> tuple[str, ...]:
@@ -128,6 +128,11 @@ def flag(options: str, name: str) -> str | None:
         if key == name and equals:
             found = value
     return found
+
+
+def number(text: str | None) -> int | None:
+    """The decimal number that ``text`` is; None for anything else, and for what is too long to be one."""
+    return int(text) if text is not None and text.isdecimal() and len(text) <= MAX_DIGITS else None
 
 
 def read(text: str) -> BootConfig:

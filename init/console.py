@@ -8,11 +8,11 @@ import select
 import stat
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from init import keys, syscalls
 from init.lineedit import Completer, Line, View, columns
-from init.terminal import Terminal
+from init.terminal import COLUMNS, Terminal
 
 PREFIX = "poolboot: "
 # Kernel messages less urgent than this stay in dmesg: they would land in the middle of ours.
@@ -21,6 +21,7 @@ _LOUD = ("debug", "ignore_loglevel", "loglevel", "earlyprintk", "initcall_debug"
 
 ESCAPE_PATIENCE = 0.3  # seconds between the bytes of one key: management boards send each in a packet of its own
 REOPEN = 5.0  # seconds between attempts to get a lost console back
+PIECE = 4  # rows of a long line that are shown at once
 MORE = "-- more: Space for a page, Enter for a line, q to stop --"
 
 
@@ -57,15 +58,18 @@ class Console:
     # --- saying -------------------------------------------------------------------------------
 
     def write(self, text: str) -> None:
-        """Print ``text`` and a line feed, as one write: that keeps it together on a shared line."""
+        """Print ``text`` and a line feed, as one write: that keeps it together on a shared line.
+
+        While pages are shown (pages()), line by line.
+        """
         text = printable(text)
-        self._pause(text)
-        for terminal in self.terminals:
-            terminal.write(text + "\n")
+        for part in [text + "\n"] if self._paged is None else self._parts(text):
+            self._pause(part)
+            self._put(part)
 
     def say(self, text: str) -> None:
-        """A message, with the prefix that log readers look for."""
-        self.write(PREFIX + text)
+        """A message, on one line, with the prefix that log readers look for."""
+        self.write(PREFIX + printable(text, ""))
 
     def error(self, text: str) -> None:
         """Something failed."""
@@ -93,24 +97,46 @@ class Console:
         """Whether write() stops at the end of each page, where a terminal shows pages.  It may then raise Enough."""
         self._paged = 0 if on else None
 
-    def _pause(self, text: str) -> None:
-        sizes = [(terminal.rows, terminal.columns) for terminal in self.terminals if terminal.full]
-        if self._paged is None or not sizes:
-            return
-        rows, width = min(size[0] for size in sizes), min(size[1] for size in sizes)
+    def interrupted(self) -> None:
+        """Raise Enough when somebody has pressed ^C; what was typed before that is forgotten."""
+        if self.heard(0) and "interrupt" in self._queue:
+            self._queue.clear()
+            raise Enough
+
+    def _parts(self, text: str) -> Iterator[str]:
+        """Its lines, those that fill much of a page in pieces."""
+        size = PIECE * self._size()[1]
         for line in text.split("\n"):
-            self._paged += max(1, -(-len(line) // width))
-        if self._paged < rows:
+            yield from (line[start : start + size] for start in range(0, len(line) - size, size))
+            yield line[-(len(line) % size or size) :] + "\n" if line else "\n"
+
+    def _size(self) -> tuple[int, int]:
+        """Rows and columns of the smallest terminal that shows pages, 0 and COLUMNS when none does."""
+        full = [terminal for terminal in self.terminals if terminal.full]
+        rows, width = min((one.rows for one in full), default=0), min((one.columns for one in full), default=COLUMNS)
+        return rows, width
+
+    def _pause(self, part: str) -> None:
+        """Before ``part`` is shown: a stop when the page is full, the end when somebody wants no more."""
+        if self._paged is None:
+            return
+        self.interrupted()
+        rows, width = self._size()
+        height = max(1, -(-len(part.removesuffix("\n")) // width))
+        self._paged += height
+        if not rows or self._paged < rows:
             return
         self._paged = None  # the question itself is not paged
         self._put(MORE)
         try:
             key = self.key()
+            while key in ("redraw", "resized"):
+                key = self.key()
         finally:
             self._put("\r" + " " * len(MORE) + "\r")
         if key in ("q", "Q", "escape", "interrupt", "eof"):
             raise Enough
-        self._paged = rows - 2 if key == "enter" else 1
+        self._paged = rows - 1 if key == "enter" else height
 
     # --- hearing ------------------------------------------------------------------------------
 
@@ -130,6 +156,11 @@ class Console:
         for terminal in self.terminals:
             terminal.close()
         self.terminals.clear()
+
+    @property
+    def listening(self) -> bool:
+        """Whether there is any terminal that may bring input."""
+        return bool(self._lost) or any(terminal.source is not None for terminal in self.terminals)
 
     def waiting(self) -> bool:
         """Whether somebody pressed a key that nobody asked for yet; it stays to be heard."""
@@ -168,7 +199,7 @@ class Console:
         """Wait for input at most ``timeout`` seconds, and queue the keys that it brings."""
         self._reopen()
         heard = {terminal.source: terminal for terminal in self.terminals if terminal.source is not None}
-        if not heard and not self._lost:
+        if not self.listening:
             raise Closed
         pending = [terminal for terminal in heard.values() if terminal.decoder.pending]
         bounds = [timeout, ESCAPE_PATIENCE if pending else None, REOPEN if self._lost else None]
@@ -213,7 +244,7 @@ class Console:
             return
         self._reopen_at = time.monotonic() + REOPEN
         for lost in list(self._lost):
-            terminal = open_terminal(lost.path)
+            terminal = open_terminal(lost.path, lost.term)
             if terminal is not None:
                 self._lost.remove(lost)
                 self.terminals.append(terminal)
@@ -268,8 +299,8 @@ class Console:
         for terminal, view in views:
             text = view.update(line)
             if line.offered:
-                rows = columns(line.offered, terminal.columns - 1)
-                text += "\n" + "\n".join(map(printable, rows)) + "\n" + view.draw(line)
+                rows = columns([printable(one, "") for one in line.offered], terminal.columns - 1)
+                text += "\n" + "\n".join(rows) + "\n" + view.draw(line)
             terminal.write(text)
 
     def _finish(self, views: list[tuple[Terminal, View]], line: Line) -> None:
@@ -282,11 +313,18 @@ class Console:
             terminal.write(text)
 
 
-def printable(text: str) -> str:
-    """``text`` without what could drive a terminal: names on a disk may hold anything."""
+def printable(text: str, kept: str = "\n\t") -> str:
+    """``text`` without what could drive a terminal, except the characters ``kept``: names on a disk may hold anything.
+
+    Bytes that are no UTF-8 (surrogate escapes) are shown as such.
+    """
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}" for char in text)
+    return "".join(char if char.isprintable() or char in kept else _escaped(ord(char)) for char in text)
+
+
+def _escaped(code: int) -> str:
+    return f"\\x{code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code:02x}"
 
 
 def open_consoles(sys: str = "/sys", dev: str = "/dev", term: str = "") -> Console:
@@ -324,7 +362,7 @@ def open_terminal(path: str, term: str = "") -> Terminal | None:
         terminal.path = ""  # a file that only stands for a terminal does not come back
     elif not terminal.full and term not in ("", "dumb"):
         terminal.full, terminal.colour = True, not term.startswith("vt")
-    terminal.asked = term == "dumb"
+    terminal.asked, terminal.term = term == "dumb", term
     terminal.raw()
     return terminal
 

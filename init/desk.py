@@ -6,9 +6,10 @@ import os
 import sys
 
 from fsdrivers.block import BlockDevice, FileDevice
-from fsdrivers.errors import FsError
+from fsdrivers.errors import FsError, TooLarge, Unsupported
 from init import appended, handover, report, survey, waiting
 from init import config as _config
+from init.console import printable
 from init.entries import snapshots_of
 from init.entries.entry import BootEntry
 from init.handover import kexec, switch_root
@@ -29,39 +30,71 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--memory", type=int, default=0, metavar="MIB", help="free memory of the machine, in MiB")
     parser.add_argument("--machine", default=os.uname().machine, help="its architecture as uname -m has it")
     options = parser.parse_args(arguments)
+    if options.memory < 0:
+        parser.error("--memory: wants a number of MiB")
+    status = 1
     try:
-        return tell(options.add, _config.read(options.cmdline), options.memory << 20, options.machine)
+        status = tell(options.add, _config.read(options.cmdline), options.memory << 20, options.machine)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read this has enough
+        _silence()
     except FsError as error:
-        print(f"poolboot: error: {error}", file=sys.stderr)
-        return 1
+        _complain(f"poolboot: error: {error}")
+    except KeyboardInterrupt:
+        _complain("poolboot: interrupted")
+        status = 130  # as shells have it
+    except OSError as error:
+        _silence()
+        _complain(f"poolboot: error: {error.strerror or error}")
+    except Exception as error:
+        for line in report.crash(error, "telling what would be booted", options.add):
+            _complain(f"poolboot: error: {line}")
+    return status
+
+
+def _say(text: str) -> None:
+    """A line for whoever reads; names on a disk may hold anything, and not all of it can be encoded."""
+    print(printable(text, ""))
+
+
+def _complain(text: str) -> None:
+    print(printable(text, ""), file=sys.stderr)
+
+
+def _silence() -> None:
+    """Let the end of the program not try once more what could not be written."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 def tell(images: list[str], config: _config.BootConfig, memory: int, machine: str) -> int:
     """Print the decision for disks ``images`` with its reasons; ``memory`` in bytes, 0 for enough."""
-    print(report.versions())
+    _say(report.versions())
     for warning in config.warnings:
-        print(f"warning: {warning}")
+        _say(f"warning: {warning}")
     devices: list[BlockDevice] = [FileDevice(image) for image in images]
     found = survey.Survey(devices, config)
     if config.root:
-        print(f"root={config.root} asks for {found.wanted}")
+        _say(f"root={config.root} asks for {found.wanted}")
     entries = found.entries()
     for pool in found.pools:
-        print(survey.pool_line(pool) + ("" if pool in found.matching else "  (not what root= asks for)"))
+        _say(survey.pool_line(pool) + ("" if pool in found.matching else "  (not what root= asks for)"))
     for pool in found.incomplete:
-        print(f"  {survey.missing_text(pool)}: waits {config.wait:g} s for it, {waiting.prospect(found)}")
+        _say(f"  {survey.missing_text(pool)}: waits {config.wait:g} s for it, {waiting.prospect(found)}")
     for place in found.roots:
-        print(f"looked for kernels in {place.where}")
+        _say(f"looked for kernels in {place.where}")
     for entry in {entry.place.where: entry for entry in reversed(entries) if entry.snapshot is None}.values():
         listed = snapshots_of(entry, found.note)
         for snapshot in listed[:SNAPSHOTS]:
-            print(f"snapshot {snapshot.where}: {snapshot.title}")
+            _say(f"snapshot {snapshot.where}: {snapshot.title}")
         if len(listed) > SNAPSHOTS:
-            print(f"  and {len(listed) - SNAPSHOTS} older ones of {entry.place.where}")
+            _say(f"  and {len(listed) - SNAPSHOTS} older ones of {entry.place.where}")
     for note in found.notes:
-        print(f"note: {note}")
+        _say(f"note: {note}")
     for number, entry in enumerate(entries, 1):
-        print("\n".join(entry_lines(number, entry)))
+        for line in entry_lines(number, entry):
+            _say(line)
     return _decision(found, entries, devices, memory, machine)
 
 
@@ -70,37 +103,96 @@ def _decision(
 ) -> int:
     config = found.config
     if found.incomplete and config.degraded == "never":
-        print("would stay at the rescue prompt: members are missing and poolboot.degraded=never")
+        _say(f"{_staying(config)}: members are missing and poolboot.degraded=never")
         return 1
     keeper = Keeper(devices, config)
     choice = keeper.choose(found)
-    print(
+    _say(
         "what EFI variables of the machine wish for (LoaderEntryOneShot, LoaderEntryDefault, Boots) is not on its disks"
     )
     if keeper.store is not None:
-        print(f"what is remembered from boot to boot is in {keeper.store.where}")
+        _say(f"what is remembered from boot to boot is in {keeper.store.where}")
     for entry in entries:
         if limit := keeper.limit(entry):
-            print(f"entry {entry.id} was started {keeper.ledger.count(entry.id)} of {limit} times in vain")
+            _say(f"entry {entry.id} was started {keeper.ledger.count(entry.id)} of {limit} times in vain")
     if choice.warning:
-        print(f"warning: {choice.warning}")
-    for candidate in choice.order:
-        entry = candidate
-        try:
-            names = handover.ways(config.handover)
-            entry = appended.attach(entry, config, devices)
-            if names == ["switch_root"]:
-                facts = [f"init {switch_root.preflight(entry, machine)} under the running kernel"]
-            else:
-                facts = kexec.preflight(entry, memory or sys.maxsize, machine)
-        except FsError as error:
-            print(f"would pass over {entry.id}: {error}")
+        _say(f"warning: {choice.warning}")
+    if entries and config.handover == "none":
+        _say(f"would boot {choice.order[0].describe()}")
+        _say(f"{_staying(config)}: poolboot.handover=none")
+        return 1
+    if entries and config.timeout:
+        _say(f"first a {'menu' if len(entries) > 1 else 'line'} counts down {config.timeout:g} s")
+    seen: set[str] = set()
+    for entry, only in handover.rounds(config.handover, choice.order):
+        names = [name for name in handover.ways(config.handover) if only is None or name in only]
+        facts = _attempt(entry, names, config, devices, memory, machine)
+        if facts is None:
+            seen.add(entry.id)
             continue
-        why = " and ".join(choice.reasons) if candidate is choice.order[0] else "those before it cannot be booted"
-        print(f"would boot {entry.id}, as {why}")
-        print(f"  by {' or '.join(names)}: {', '.join(facts)}")
-        print(f"  {entry.describe()}")
-        survey.health([entry.place], lambda line: print(f"  health: {line}"))
+        why = " and ".join(choice.reasons) if not seen else "those before it cannot be booted"
+        if seen == {one.id for one in choice.order}:
+            why = "no entry can be started with a kernel of its own"
+        _say(f"would boot {entry.id}, as {why}")
+        _say(f"  by {facts}")
+        _say(f"  {appended.attach(entry, config, devices).describe()}")
+        survey.health([entry.place], lambda line: _say(f"  health: {line}"))
         return 0
-    print(f"would stay at the rescue prompt: {waiting.lacking(found) or 'none of the entries can be booted'}")
+    _say(f"{_staying(config)}: {waiting.lacking(found) or 'none of the entries can be booted'}")
     return 1
+
+
+def _staying(config: _config.BootConfig) -> str:
+    """What happens when nothing is booted."""
+    if config.on_error == "rescue":
+        return "would stay at the rescue prompt"
+    return f"would {'restart' if config.on_error == 'reboot' else 'power off'}, as poolboot.on-error={config.on_error}"
+
+
+def _attempt(
+    entry: BootEntry,
+    names: list[str],
+    config: _config.BootConfig,
+    devices: list[BlockDevice],
+    memory: int,
+    machine: str,
+) -> str | None:
+    """The ways ``names`` of handing over to ``entry`` that are left after what can be known here, and what was found;
+    None, with the reasons told, when there is none.  As handover.stage() has it."""
+    refusals = []
+    try:
+        whole = appended.attach(entry, config, devices)
+        for number, name in enumerate(names):
+            try:
+                facts = _preflight(name, whole, config, devices, memory, machine)
+            except (handover.Refused, TooLarge, Unsupported) as error:
+                refusals.append(f"not by {name}: {error}" if config.handover == "auto" else str(error))
+                continue
+            for line in refusals:
+                _say(f"entry {entry.id}: {line}")
+            return f"{' or '.join(names[number:])}: {', '.join(facts)}"
+    except FsError as error:
+        refusals = [str(error)]
+    for line in refusals:
+        _say(f"would pass over {entry.id}: {line}")
+    return None
+
+
+def _preflight(
+    name: str,
+    entry: BootEntry,
+    config: _config.BootConfig,
+    devices: list[BlockDevice],
+    memory: int,
+    machine: str,
+) -> list[str]:
+    """What is found out before anything is read; raises what stage() of that way would."""
+    if name == "switch_root":
+        return [f"init {switch_root.preflight(entry, machine)} under the running kernel"]
+    if name == "kexec":
+        return kexec.preflight(entry, memory or sys.maxsize, machine)
+    from init import esp
+    from init.handover import firmware
+
+    firmware.preflight(entry.open(entry.kernel), machine, False)
+    return [f"by way of {esp.find(devices, config.esp).name}, if UEFI firmware started the machine"]

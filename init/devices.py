@@ -55,9 +55,14 @@ class Disks:
         self._open.clear()
 
     def describe(self) -> list[str]:
-        """A line for each disk."""
-        lines = [f"{device.name}  {human(device.size)}" for device in self.devices]
-        return lines + [f"{name}  cannot be read: {why}" for name, why in sorted(self.problems.items())]
+        """A line for each disk, also of those that came or went since the last scan()."""
+        present = set(whole_disks(self._sys)) if os.path.isdir(f"{self._sys}/class/block") else set(self._open)
+        lines = []
+        for name, device in sorted(self._open.items()):
+            lines.append(f"{device.name}  {human(device.size)}{'' if name in present else ', gone'}")
+        lines += [f"{name}  cannot be read: {why}" for name, why in sorted(self.problems.items())]
+        new = sorted(present - set(self._open) - set(self.problems))
+        return lines + [f"{self._dev}/{name}  new; retry looks at it" for name in new]
 
     def _node(self, name: str) -> str:
         """The path of the device node, made here when the kernel has no devtmpfs to do it."""

@@ -20,6 +20,7 @@ from fsdrivers.partitions import Partition
 from init import signals, syscalls
 from init.devices import human
 from init.handover.refused import Refused
+from init.progress import Progress
 
 NAME = "poolboot"
 """Of a GPT partition, or of the FAT file system on it: then it is ours to write to."""
@@ -131,7 +132,7 @@ def mounted(
             umount(where)
 
 
-def content(role: str, suffix: str, files: Sequence[File]) -> Content:
+def content(role: str, suffix: str, files: Sequence[File], progress: Progress | None = None) -> Content:
     """Read ``files`` once to learn size and checksum of their concatenation."""
     from hashlib import sha256  # costs milliseconds, and most boots write nothing
 
@@ -139,6 +140,8 @@ def content(role: str, suffix: str, files: Sequence[File]) -> Content:
     for block in blocks(files):
         digest.update(block)
         size += len(block)
+        if progress is not None:
+            progress.advance(len(block))
     return Content(role, suffix, tuple(files), size, digest.digest())
 
 
@@ -151,6 +154,13 @@ def blocks(files: Sequence[File]) -> Iterator[bytes | memoryview]:
             yield bytes(padding)
         end += padding + file.size
         yield from file.chunks()
+
+
+def _told(data: Iterable[bytes | memoryview], progress: Progress) -> Iterator[bytes | memoryview]:
+    """``data``, and word of how much of it went by."""
+    for block in data:
+        yield block
+        progress.advance(len(block))
 
 
 def write(root: str, contents: Sequence[Content], keep: Iterable[str], say: Callable[[str], None]) -> None:
@@ -172,7 +182,7 @@ def write(root: str, contents: Sequence[Content], keep: Iterable[str], say: Call
             )
         for one in missing:
             say(f"writing {DIRECTORY}/{one.name}, {human(one.size)}")
-            put(directory, one.name, blocks(one.files))
+            put(directory, one.name, _told(blocks(one.files), Progress(f"writing {one.name}", one.size, say)))
         for one in contents:
             if not _verified(f"{directory}/{one.name}", one):
                 raise Refused(f"{DIRECTORY}/{one.name} reads back different from what was written: the disk is failing")

@@ -11,10 +11,12 @@ from fsdrivers.filesystem import File
 # The x86 boot protocol's header, Documentation/arch/x86/boot.rst, v6.12:
 #   0x1F1 u8 setup_sects   0x1FE u16 boot_flag   0x202 u32 "HdrS"   0x206 u16 protocol version
 #   0x20E u16 offset of the version string less 0x200   0x236 u16 xloadflags   0x238 u32 cmdline_size
+#   0x260 u32 init_size
 BOOT_FLAG, HDRS = b"\x55\xaa", b"HdrS"
 XLF_KERNEL_64 = 0x1
-# The arm64 header, Documentation/arch/arm64/booting.rst, v6.12: 0x38 magic
+# The arm64 header, Documentation/arch/arm64/booting.rst, v6.12: 0x10 u64 image_size, 0x38 magic
 ARM64_MAGIC = b"ARM\x64"
+_IMAGE_SIZE = struct.Struct("<Q")
 
 HEADER_SIZE = 0x400
 DEFAULT_CMDLINE_SIZE = 2047  # bytes; arch/x86/include/asm/setup.h:COMMAND_LINE_SIZE less the NUL, v6.12
@@ -26,6 +28,7 @@ class Image(NamedTuple):
     format: str
     version: str  # as uname -r will show it, "" when the header does not say
     cmdline_size: int
+    memory: int  # bytes that it takes where it starts, unpacked and with its bss
 
 
 def identify(file: File, machine: str) -> Image:
@@ -43,7 +46,7 @@ def identify(file: File, machine: str) -> Image:
     if header[0x38:0x3C] == ARM64_MAGIC:
         if machine != "aarch64":
             raise Unsupported("arm64 Image", f"{file.path} is a kernel for arm64, this machine is {machine}")
-        return Image("arm64 Image", "", DEFAULT_CMDLINE_SIZE)
+        return Image("arm64 Image", "", DEFAULT_CMDLINE_SIZE, max(file.size, _IMAGE_SIZE.unpack_from(header, 0x10)[0]))
     kind = _other(header)
     raise Unsupported(f"kernel format {kind}", f"{file.path} is no bzImage or arm64 Image")
 
@@ -53,12 +56,13 @@ def _bzimage(file: File, header: bytes) -> Image:
     xloadflags, cmdline_size = struct.unpack_from("<HI", header, 0x236)
     if protocol < 0x20C or not xloadflags & XLF_KERNEL_64:
         raise Unsupported("32-bit bzImage", f"{file.path} has no 64-bit entry point")
+    (init_size,) = struct.unpack_from("<I", header, 0x260)
     (offset,) = struct.unpack_from("<H", header, 0x20E)
     version = ""
     if offset:
         text = file.read(offset + 0x200, 128).partition(b"\0")[0]
         version = text.split()[0].decode("ascii", "replace") if text.split() else ""
-    return Image("bzImage", version, min(cmdline_size, 1 << 16) or DEFAULT_CMDLINE_SIZE)
+    return Image("bzImage", version, min(cmdline_size, 1 << 16) or DEFAULT_CMDLINE_SIZE, max(file.size, init_size))
 
 
 _MAGICS = (

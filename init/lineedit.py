@@ -14,6 +14,12 @@ MAX_LINE = 4096  # characters
 MAX_HISTORY = 100
 STOPS = " /,="  # where a word ends for ^W
 
+_WIDE = (
+    (0x1100, 0x115F), (0x2E80, 0xA4CF), (0xAC00, 0xD7A3), (0xF900, 0xFAFF), (0xFE30, 0xFE6F), (0xFF00, 0xFF60),
+    (0xFFE0, 0xFFE6), (0x1F300, 0x1FAFF), (0x20000, 0x3FFFD),
+)  # fmt: skip
+_ZERO = ((0x300, 0x36F), (0x200B, 0x200F), (0xFE00, 0xFE0F))
+
 # From the text left of the cursor: where the word begins that is to be completed, and what it may become.
 Completer = Callable[[str], tuple[int, Sequence[str]]]
 
@@ -122,6 +128,21 @@ def columns(words: Iterable[str], width: int) -> list[str]:
     return ["".join(name.ljust(cell) for name in names[row::rows]).rstrip() for row in range(rows)]
 
 
+def width_of(char: str) -> int:
+    """How many cells of a terminal ``char`` takes, by the ranges that matter (Unicode 15, EastAsianWidth.txt)."""
+    code = ord(char)
+    if code < 0x300:
+        return 1
+    if any(low <= code <= high for low, high in _ZERO):
+        return 0
+    return 2 if any(low <= code <= high for low, high in _WIDE) else 1
+
+
+def cells(text: Iterable[str]) -> str:
+    """``text`` with "?" for each character that does not take exactly one cell."""
+    return "".join(char if char.isprintable() and width_of(char) == 1 else "?" for char in text)
+
+
 class View:
     """What one terminal shows of a Line: turns each change into the few characters that bring it up to date."""
 
@@ -137,7 +158,7 @@ class View:
 
     def update(self, line: Line) -> str:
         """What leads from what is shown to ``line``."""
-        text = "".join(char if char.isprintable() else "?" for char in line.text)
+        text = cells(line.text)
         if not (self._first < line.cursor or not self._first) or line.cursor >= self._first + self._room:
             # Half a room of context on both sides of where the cursor went.
             self._first = max(0, line.cursor - self._room // 2)

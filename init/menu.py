@@ -12,6 +12,8 @@ from init.snapshots import Snapshot
 
 LIST, DETAILS, EDIT, HELP = "list", "details", "edit", "help"
 
+DIGIT_PATIENCE = 3.0  # seconds between the digits of one number
+
 HELP_LINES = (
     "Up, Down, Page Up, Page Down  select an entry (also k, j, Home and End)",
     "1 2 3 ...                     select by number",
@@ -84,7 +86,7 @@ class Menu:
         self.line = Line()
         self.message = ""
         self.outcome: Outcome | None = None
-        self._digits = ""
+        self._digits, self._quiet = "", 0.0  # of a number that is being typed, and seconds since the last key
 
     @property
     def level(self) -> Level:
@@ -93,6 +95,7 @@ class Menu:
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass; at the end of the countdown the selected entry is booted."""
+        self._quiet += seconds
         if self.left is not None and self.outcome is None:
             self.left -= seconds
             if self.left <= 0:
@@ -101,8 +104,9 @@ class Menu:
     def key(self, key: str) -> None:
         """Take one key (see init/keys.py): any one stops the countdown, and then does what it does."""
         self.left, self.message = None, ""
-        if not key.isdecimal():
+        if not key.isdecimal() or self._quiet > DIGIT_PATIENCE:
             self._digits = ""
+        self._quiet = 0.0
         if self.page == EDIT:
             self._edit(key)
         elif self.page == DETAILS:

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from init import VERSION
 from init.console import printable
-from init.lineedit import View
+from init.lineedit import View, cells, width_of
 from init.menu import DETAILS, EDIT, HELP, HELP_LINES, LIST, Menu, details, tags
 
 BAR, SELECTED, WARNING, LABEL, URGENT = "bar", "selected", "warning", "label", "urgent"
@@ -25,13 +25,8 @@ EDIT_KEYS = "Enter boots with this command line, once  Escape goes back unchange
 DETAILS_KEYS = "Enter boots  e edit  r rescue  Escape back  Up and Down scroll"
 FOOTER = 6  # rows below the list
 PLAIN_ROWS = 18  # entries that are listed at once on a terminal without a screen
+MIN_ROWS, MIN_COLUMNS = 12, 40  # of a screen; smaller terminals get lines
 ALWAYS_TOLD = 10  # from here on the countdown tells every second
-
-_WIDE = (
-    (0x1100, 0x115F), (0x2E80, 0xA4CF), (0xAC00, 0xD7A3), (0xF900, 0xFAFF), (0xFE30, 0xFE6F), (0xFF00, 0xFF60),
-    (0xFFE0, 0xFFE6), (0x1F300, 0x1FAFF), (0x20000, 0x3FFFD),
-)  # fmt: skip
-_ZERO = ((0x300, 0x36F), (0x200B, 0x200F), (0xFE00, 0xFE0F))
 
 
 class Row(NamedTuple):
@@ -58,17 +53,15 @@ class Shown(Protocol):
         """What to send when the menu is over: the next text begins on a fresh row."""
 
 
+def has_room(rows: int, columns: int) -> bool:
+    """Whether a terminal is large enough for a screen."""
+    return rows >= MIN_ROWS and columns >= MIN_COLUMNS
+
+
 def narrow(text: str) -> str:
     """``text`` in characters of which each takes one cell, whatever the font and whatever is on the disk."""
     text = printable(text.replace("\n", " ").replace("\t", " "))
-    if text.isascii():
-        return text
-    cells = []
-    for char in text:
-        if any(low <= ord(char) <= high for low, high in _ZERO):
-            continue
-        cells.append("?" if any(low <= ord(char) <= high for low, high in _WIDE) else char)
-    return "".join(cells)
+    return text if text.isascii() else cells(char for char in text if width_of(char))
 
 
 def cut(text: str, width: int) -> str:
@@ -140,7 +133,7 @@ def _details(menu: Menu, space: int, width: int) -> list[Row]:
 
 def _edit(menu: Menu, space: int, width: int) -> tuple[list[Row], tuple[int, int]]:
     """The command line over as many rows as it takes, and where the cursor is among them."""
-    text = "".join(char if char.isprintable() else "?" for char in menu.line.text)
+    text = cells(menu.line.text)
     at = divmod(menu.line.cursor, width)
     parts = [text[start : start + width] for start in range(0, len(text) + 1, width)]
     first = max(0, at[0] - space + 3)
@@ -226,7 +219,7 @@ class Printer:
         elif menu.level.selected != self._selected:
             out = self._fresh(_item(menu, menu.level.selected))
         if menu.message and menu.message != self._message:
-            out += self._fresh(printable(menu.message))
+            out += self._fresh(printable(menu.message, ""))
         out += self._count(menu)
         self._level, self._page, self._message = menu.level, menu.page, menu.message
         self._selected, self._scroll = menu.level.selected, menu.scroll
@@ -248,11 +241,11 @@ class Printer:
         if menu.page == HELP:
             return "\n".join(HELP_LINES)
         if menu.page == DETAILS:
-            return "\n".join(f"  {name:<9} {printable(value)}" for name, value in details(menu.level.item))
+            return "\n".join(f"  {name:<9} {printable(value, '')}" for name, value in details(menu.level.item))
         level = menu.level
         first = min(max(0, level.selected - PLAIN_ROWS // 2), max(0, len(level.items) - PLAIN_ROWS))
         shown = range(first, min(len(level.items), first + PLAIN_ROWS))
-        lines = [f"{level.heading}:", *(_item(menu, index) for index in shown)]
+        lines = [printable(f"{level.heading}:", ""), *(_item(menu, index) for index in shown)]
         if len(shown) < len(level.items):
             part = f"{shown[0] + 1} to {shown[-1] + 1} of {len(level.items)}"
             lines.append(f"  {part}; Up, Down or a number shows others")
@@ -278,4 +271,4 @@ def _item(menu: Menu, index: int) -> str:
     """One entry as a line."""
     entry = menu.level.items[index]
     mark = ">" if index == menu.level.selected else " "
-    return printable(f"{mark} {index + 1}. {entry.title}  [{tags(entry)}]")
+    return printable(f"{mark} {index + 1}. {entry.title}  [{tags(entry)}]", "")

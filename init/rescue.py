@@ -11,13 +11,14 @@ from fsdrivers.filesystem import DIRECTORY, SYMLINK, DirEntry, Filesystem
 from fsdrivers.pool import Pool
 from init import chooser, report, syscalls
 from init import config as _config
-from init.console import Closed, Console, Enough
+from init.console import Closed, Console, Enough, printable
 from init.devices import Disks, human
 from init.entries.entry import BootEntry
 from init.handover import power
 from init.keeper import Keeper
 from init.lineedit import remember
 from init.menu import Menu
+from init.progress import Progress
 from init.roots import tree_name
 from init.survey import Survey, pool_line
 
@@ -25,6 +26,7 @@ MAX_CAT = 256 << 10  # bytes that cat prints of a file
 DMESG_LINES = 40
 MAX_COMPLETED = 20000  # names of a directory that completion looks at
 CHOOSERS = ("boot", "menu")  # the commands that may leave the prompt with an entry
+LEAVING = ("exit", "quit", "logout", "continue")  # what people type to get out
 PATIENCE = 8  # empty reads in a row before we slow down
 
 HELP = """\
@@ -90,8 +92,7 @@ class Rescue:
     def _serve(self, name: str, rest: str) -> None:
         command = self._commands.get(name)
         if command is None:
-            near = _config.nearest(name, self._names())
-            self._console.write(f"{name}: no such command" + (f"; did you mean {near}?" if near else "; try help"))
+            self._console.write(f"{name}: no such command; {self._hint(name)}")
             return
         try:
             self._console.pages(True)
@@ -100,12 +101,18 @@ class Rescue:
             if isinstance(stopped, Closed):
                 raise
         except (FsError, OSError) as error:
-            self._console.write(f"{name}: {error}")
+            self._line(f"{name}: {error}")
         except Exception as error:  # a bug in one command must not take the prompt away
             for line in report.crash(error, f"serving {name}", ()):
                 self._console.error(line)
         finally:
             self._console.pages(False)
+
+    def _hint(self, name: str) -> str:
+        if name in LEAVING:
+            return "retry, boot, reboot and poweroff leave this prompt"
+        near = _config.nearest(name, self._names())
+        return f"did you mean {near}?" if near else "try help"
 
     # --- commands -----------------------------------------------------------------------------
 
@@ -114,7 +121,7 @@ class Rescue:
         try:
             return self._boot(rest) if name == "boot" else self._menu()
         except (FsError, OSError) as error:
-            self._console.write(f"{name}: {error}")
+            self._line(f"{name}: {error}")
         return None
 
     def _boot(self, rest: str) -> BootEntry | None:
@@ -153,11 +160,11 @@ class Rescue:
         if not self._pool_list():
             self._console.write("no pools; see devices")
         for pool in self._pool_list():
-            self._console.write(f"{pool_line(pool)} {pool.state}")
+            self._line(f"{pool_line(pool)} {pool.state}")
             for slot in pool.slots:
-                self._console.write(f"  {slot.id}  {slot.state:8}  {slot.device or '-'}  {slot.uuid}")
+                self._line(f"  {slot.id}  {slot.state:8}  {slot.device or '-'}  {slot.uuid}")
         for note in self._survey.notes if self._survey else ():
-            self._console.write(f"  note: {note}")
+            self._line(f"  note: {note}")
 
     def _devices(self, _: str) -> None:
         for line in self._disks.describe() or ["no disks"]:
@@ -165,7 +172,7 @@ class Rescue:
 
     def _roots(self, _: str) -> None:
         for number, (pool, name, text) in enumerate(self._all_roots(), 1):
-            self._console.write(f"  {number}  {tree_name(pool, name)}{text}")
+            self._line(f"  {number}  {tree_name(pool, name)}{text}")
 
     def _use(self, rest: str) -> None:
         roots = list(self._all_roots())
@@ -179,16 +186,20 @@ class Rescue:
             return
         pool, name, _ = roots[number]
         self._used = pool.open(name)
-        self._console.write(f"now in {tree_name(pool, name)}")
+        self._line(f"now in {tree_name(pool, name)}")
 
     def _ls(self, rest: str) -> None:
-        filesystem, path = self._filesystem(), rest or "/"
+        filesystem = self._filesystem()
+        words = rest.split()
+        while words and words[0].startswith("-"):  # options of ls(1), out of habit: this list is as long as it gets
+            rest = rest.removeprefix(words.pop(0)).lstrip()
+        path = rest or "/"
         node = filesystem.resolve(path)
         if filesystem.stat(node).type != DIRECTORY:
-            self._console.write(_line(filesystem, DirEntry(path, filesystem.stat(node).type, node)))
+            self._line(_listed(filesystem, DirEntry(path, filesystem.stat(node).type, node)))
             return
         for entry in filesystem.listdir(path):
-            self._console.write(_line(filesystem, entry))
+            self._line(_listed(filesystem, entry))
 
     def _cat(self, rest: str) -> None:
         if not rest:
@@ -196,7 +207,8 @@ class Rescue:
             return
         file = self._filesystem().open(rest)
         data = file.read(0, min(file.size, MAX_CAT))
-        self._console.write(data.decode("utf-8", "backslashreplace").removesuffix("\n"))
+        if data:
+            self._console.write(data.decode("utf-8", "backslashreplace").removesuffix("\n"))
         if file.size > MAX_CAT:
             self._console.write(f"... {human(file.size - MAX_CAT)} more")
 
@@ -209,10 +221,13 @@ class Rescue:
         filesystem, size, start = self._filesystem(), 0, time.monotonic()
         for path in [rest] if filesystem.exists(rest) else rest.split():
             file, digest = filesystem.open(path), sha256()
+            progress = Progress(f"reading {path}", file.size, self._line)
             for chunk in file.chunks():
                 digest.update(chunk)
+                progress.advance(len(chunk))
+                self._console.interrupted()
             size += file.size
-            self._console.write(f"{digest.hexdigest()}  {path}")
+            self._line(f"{digest.hexdigest()}  {path}")
         self._console.write(f"{human(size)} read and hashed in {time.monotonic() - start:.2f} s")
 
     def _entries(self, _: str) -> None:
@@ -224,10 +239,18 @@ class Rescue:
                 self._console.write(line)
 
     def _dmesg(self, rest: str) -> None:
-        count = int(rest) if rest.isdecimal() else DMESG_LINES
-        for line in syscalls.kernel_log().decode("utf-8", "replace").splitlines()[-count:]:
+        if rest and not rest.isdecimal():
+            self._console.write(f"dmesg: {rest} is not a number of lines")
+            return
+        count = int(rest) if rest else DMESG_LINES
+        lines = syscalls.kernel_log().decode("utf-8", "replace").splitlines()
+        for line in lines[max(0, len(lines) - count) :]:
             # "<6>[ 1.2] text": the level is for programs.
             self._console.write(line.partition(">")[2] if line.startswith("<") else line)
+
+    def _line(self, text: str) -> None:
+        """One line, whatever the names in it hold."""
+        self._console.write(printable(text, ""))
 
     def _help(self, _: str) -> None:
         self._console.write(HELP)
@@ -281,7 +304,7 @@ class Rescue:
                     yield pool, root.name, marks
             except FsError as error:
                 if not quiet:
-                    self._console.write(f"  {pool.name or pool.uuid}: {error}")
+                    self._line(f"  {pool.name or pool.uuid}: {error}")
 
     def _filesystem(self) -> Filesystem:
         """The tree that ls and cat look into: the chosen one, else that of the first entry, else the default one of
@@ -318,10 +341,10 @@ def entry_lines(number: int, entry: BootEntry) -> list[str]:
         f"    kernel {entry.kernel} initrd {' '.join(entry.initrds) or 'none'}",
         f"    cmdline {entry.cmdline}",
     ]
-    return lines + [f"    note: {note}" for note in entry.notes]
+    return [printable(line, "") for line in (*lines, *(f"    note: {note}" for note in entry.notes))]
 
 
-def _line(filesystem: Filesystem, entry: DirEntry) -> str:
+def _listed(filesystem: Filesystem, entry: DirEntry) -> str:
     """One object as ls -l has it."""
     try:
         status = filesystem.stat(entry.node)

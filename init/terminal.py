@@ -43,6 +43,7 @@ class Terminal:
         self.rows, self.columns = ROWS, COLUMNS
         self.decoder = Decoder()
         self.asked = False  # once is enough
+        self.term = ""  # what the command line says of it
         self._stuck = False
         self._saved: bytes | None = None
         self.tty = any(fd is not None and _is_tty(fd) for fd in (source, sink))

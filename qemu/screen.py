@@ -2,56 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import re
-import socket
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from artefacts import kernel_build
+from qemu.qmp import Panel
 
 WIDTH, HEIGHT = 8, 16  # of a character, in pixels
 _SPACE = bytes(HEIGHT)
 _UNKNOWN = "\N{REPLACEMENT CHARACTER}"
-_SECONDS = 30
 
 
 class Screen:
-    """The screen of a Machine that is given ``options``; ``control`` is where the socket for QEMU's control goes."""
+    """The screen of a Machine that is given ``options``, by way of its control ``panel``."""
 
-    def __init__(self, control: Path) -> None:
-        self._control = control
-        self.options = ("-device", "VGA", "-qmp", f"unix:{control},server=on,wait=off")
+    def __init__(self, panel: Panel) -> None:
+        self._panel = panel
+        self.options = ("-device", "VGA", *panel.options)
 
     def lines(self) -> list[str]:
         """The lines of text on it, without blanks at their ends; a cell that is no character of the font is U+FFFD."""
         with tempfile.NamedTemporaryFile(suffix=".ppm") as picture:
-            self._ask("screendump", filename=picture.name)
+            self._panel.ask("screendump", filename=picture.name)
             return read(Path(picture.name).read_bytes(), font())
-
-    def _ask(self, command: str, **arguments: object) -> None:
-        """One command of QEMU's machine protocol (docs/interop/qmp-spec.txt, 7.2).  Raises OSError."""
-        with socket.socket(socket.AF_UNIX) as link:
-            link.settimeout(_SECONDS)
-            link.connect(str(self._control))
-            with link.makefile("rw") as stream:
-                json.loads(stream.readline())  # the greeting
-                for name, details in (("qmp_capabilities", {}), (command, arguments)):
-                    stream.write(json.dumps({"execute": name, "arguments": details}) + "\n")
-                    stream.flush()
-                    answer = _answer(stream)
-                    if "error" in answer:
-                        raise OSError(f"{name}: {answer['error']}")
-
-
-def _answer(stream: Any) -> dict[str, Any]:
-    """The next message that is no event."""
-    while True:
-        message: dict[str, Any] = json.loads(stream.readline())
-        if "event" not in message:
-            return message
 
 
 def font() -> dict[bytes, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from init.config import MAX_DIGITS
 from init.entries.entry import BootEntry
 
 Spent = Callable[[BootEntry], str]
@@ -97,7 +98,7 @@ def find(entries: Sequence[BootEntry], asked: str) -> BootEntry | None:
     may follow) when that is one entry only, the first one of the root or snapshot of that name, or a part of id or
     title that only one has."""
     if asked.isdecimal():
-        number = int(asked)
+        number = int(asked[:MAX_DIGITS])
         return entries[number - 1] if 1 <= number <= len(entries) else None
     for entry in entries:
         if asked in (entry.id, entry.title):

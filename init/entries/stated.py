@@ -181,9 +181,9 @@ def names(options: str, place: BootRoot) -> bool:
     if place.pool.kind == "zfs":
         return wanted.tree == place.root.name if wanted.tree else place.root.default
     flags = values.get("rootflags") or ""
-    subvol, number = _config.flag(flags, "subvol"), _config.flag(flags, "subvolid")
-    if number is not None and number.isdecimal():
-        return place.root.id == (int(number) or TOP_LEVEL)
+    subvol, number = _config.flag(flags, "subvol"), _config.number(_config.flag(flags, "subvolid"))
+    if number is not None:
+        return place.root.id == (number or TOP_LEVEL)
     if subvol is not None:
         return subvol.strip("/") == ("" if place.root.id == TOP_LEVEL else place.root.name.strip("/"))
     return place.root.default

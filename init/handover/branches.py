@@ -12,7 +12,7 @@ from fsdrivers.errors import FsError, NotThisFs
 from fsdrivers.filesystem import Filesystem
 from fsdrivers.pool import Pool, Root
 from init import fstab, roots, syscalls
-from init.config import flag
+from init.config import flag, number
 from init.roots import TOP_LEVEL, BootRoot
 
 MAX_BRANCHES = 32
@@ -110,9 +110,9 @@ def _mounts(line: fstab.Line, pool: Pool) -> bool:
 def _root(line: fstab.Line, known: list[Root], pool: Pool) -> Root | None:
     if pool.kind == "zfs":
         return next((root for root in known if root.name == line.what), None)
-    path, number = flag(line.options, "subvol"), flag(line.options, "subvolid")
-    if number is not None and number.isdecimal():
-        return next((root for root in known if root.id == (int(number) or TOP_LEVEL)), None)
+    path, asked = flag(line.options, "subvol"), number(flag(line.options, "subvolid"))
+    if asked is not None:
+        return next((root for root in known if root.id == (asked or TOP_LEVEL)), None)
     if path is None:
         return next((root for root in known if root.default), None)
     path = path.strip("/")

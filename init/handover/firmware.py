@@ -18,6 +18,7 @@ from init.config import BootConfig
 from init.entries.entry import BootEntry
 from init.handover import power
 from init.handover.refused import Refused
+from init.progress import Progress
 
 if TYPE_CHECKING:
     from fsdrivers.partitions import Partition
@@ -56,10 +57,11 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
             modules.load(name)
         disks.scan()
         partition = esp.find(disks.devices, config.esp)
-        contents = [esp.content("linux", ".efi", [kernel])]
         initrds = entry.open_initrds()
+        progress = Progress("reading kernel and initrd", sum(file.size for file in (kernel, *initrds)), say)
+        contents = [esp.content("linux", ".efi", [kernel], progress)]
         if initrds:
-            contents.append(esp.content("initrd", ".img", initrds))
+            contents.append(esp.content("initrd", ".img", initrds, progress))
         options = load_options([one.name for one in contents], entry.cmdline)
         with esp.mounted(partition) as root:
             directory = f"{root}/{esp.DIRECTORY}"

@@ -18,10 +18,12 @@ from init.entries.entry import BootEntry
 from init.handover.refused import Refused
 from init.meminfo import memory_available
 from init.phases import CLOCK, LOAD, READ
+from init.progress import Progress
 
-# The kernel reads both memfds into buffers of its own and copies those to their destination before it frees them:
-# kernel/kexec_file.c:kimage_file_prepare_segments, v6.12.
-COPIES = 3
+# The kernel reads both memfds into buffers of its own and copies those to their destination before it frees them; there
+# it also takes the pages of all that the unpacked kernel will fill: kernel/kexec_file.c:kimage_file_prepare_segments,
+# kernel/kexec_core.c:kimage_load_normal_segment, v6.12.
+BUFFERS = 2
 MARGIN = 24 << 20  # bytes left for page tables, caches of the drivers and ourselves
 CPIO_ALIGN = 4  # bytes between concatenated initrds; init/initramfs.c:unpack_to_rootfs, v6.12
 
@@ -44,12 +46,13 @@ _ADVICE = {
 
 
 class TooLittleMemory(TooLarge):
-    """Kernel and initrd do not fit into this machine's memory; sizes in bytes."""
+    """Kernel and initrd do not fit into this machine's memory; sizes in bytes, ``unpacked`` that of the kernel."""
 
-    def __init__(self, path: str, kernel: int, initrd: int, need: int, free: int) -> None:
+    def __init__(self, path: str, kernel: int, unpacked: int, initrd: int, need: int, free: int) -> None:
         super().__init__(path, need, free)
+        size = human(kernel) + (f", unpacked {human(unpacked)}" if unpacked > kernel else "")
         self.args = (
-            f"{human(need - free)} of memory are missing: to load {path} ({human(kernel)}) and {human(initrd)} of "
+            f"{human(need - free)} of memory are missing: to load {path} ({size}) and {human(initrd)} of "
             f"initrd takes {human(need)}, {human(free)} are free",
         )
 
@@ -61,12 +64,17 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
     """
     preflight(entry)
     with CLOCK.of(READ):
-        kernel = load([entry.open_kernel()])
+        files, parts = [entry.open_kernel()], entry.open_initrds()
+        size = sum(file.size for file in (*files, *parts))
+        progress = Progress("reading kernel and initrd", size, say)
+        kernel = load(files, progress)
+        files.clear()  # it may hold an unwrapped kernel
     initrd = None
     try:
         with CLOCK.of(READ):
-            parts = entry.open_initrds()
-            initrd = load(parts) if parts else None
+            initrd = load(parts, progress) if parts else None
+        if progress.slow:  # then this is, too, and cannot be looked at while it works
+            say(f"the kernel copies and checks {human(size)}, which takes about as long as reading did")
         with CLOCK.of(LOAD):
             syscalls.kexec_file_load(kernel, initrd, entry.cmdline)
     except FsError:  # some of those are OSErrors, too
@@ -103,10 +111,10 @@ def preflight(entry: BootEntry, available: int | None = None, machine: str | Non
     if length > facts.cmdline_size:
         raise Refused(f"the command line has {length} bytes, {entry.kernel} takes {facts.cmdline_size}")
     init = check_init(filesystem, entry.cmdline)
-    need = sum(sizes) * COPIES + MARGIN
+    need = sum(sizes) * BUFFERS + facts.memory + sum(sizes[1:]) + MARGIN
     free = memory_available() if available is None else available
     if free and need > free:
-        raise TooLittleMemory(entry.kernel, sizes[0], sum(sizes[1:]), need, free)
+        raise TooLittleMemory(entry.kernel, sizes[0], facts.memory, sum(sizes[1:]), need, free)
     return [f"{facts.format} {facts.version}".rstrip(), f"{human(sum(sizes))} to read", f"init {init}"]
 
 
@@ -123,14 +131,14 @@ def check_init(filesystem: Filesystem, cmdline: str) -> str:
     return f"somewhere in a separate {where}"
 
 
-def load(files: Sequence[File]) -> int:
+def load(files: Sequence[File], progress: Progress | None = None) -> int:
     """A memfd with ``files`` one after the other, each at a multiple of four bytes."""
     fd = os.memfd_create(os.path.basename(files[0].path).encode("ascii", "replace").decode(), os.MFD_CLOEXEC)
     try:
         end = 0
         for file in files:
             start = -(-end // CPIO_ALIGN) * CPIO_ALIGN
-            end = start + _copy(file, fd, start)
+            end = start + _copy(file, fd, start, progress)
         os.ftruncate(fd, end)  # the last piece may be a hole
     except BaseException:
         os.close(fd)
@@ -138,9 +146,11 @@ def load(files: Sequence[File]) -> int:
     return fd
 
 
-def _copy(file: File, fd: int, start: int) -> int:
+def _copy(file: File, fd: int, start: int, progress: Progress | None) -> int:
     """Write ``file`` to ``fd`` at ``start``, leaving its holes as holes; returns its size in bytes."""
     for piece in file.pieces():
+        if progress is not None:
+            progress.advance(piece.length)
         if piece.data is None:
             continue
         rest, position = memoryview(piece.data), start + piece.offset

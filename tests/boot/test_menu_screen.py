@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from qemu import layouts
 from qemu.machine import Machine, MachineError
+from qemu.qmp import Panel
 
 pytestmark = pytest.mark.boot
 
@@ -25,33 +23,15 @@ LARGE, SMALL = "6.1.0-2-large", "6.1.0-1-test"
 
 
 class Desk:
-    """What a person in front of the machine sees and presses, through QEMU's monitor."""
+    """What a person in front of the machine sees and presses, through QEMU's control panel."""
 
-    def __init__(self, monitor: Path, scratch: Path) -> None:
-        self._scratch = scratch / "vga"
-        self._line = socket.socket(socket.AF_UNIX)
-        self._line.connect(str(monitor))
-        self._answers = self._line.makefile()
-        self._answers.readline()
-        self._ask("qmp_capabilities")
-
-    def _ask(self, command: str, **arguments: Any) -> None:
-        self._line.sendall(json.dumps({"execute": command, "arguments": arguments}).encode())
-        while True:
-            answer = json.loads(self._answers.readline())
-            if "event" not in answer:
-                assert "return" in answer, answer
-                return
-
-    def press(self, *names: str) -> None:
-        """One key after the other, by QEMU's names."""
-        for name in names:
-            self._ask("send-key", keys=[{"type": "qcode", "data": name}], **{"hold-time": 20})
-            time.sleep(0.2)  # QEMU lets a key go only then
+    def __init__(self, panel: Panel, scratch: Path) -> None:
+        self._panel, self._scratch = panel, scratch / "vga"
+        self.press = panel.type
 
     def rows(self) -> Iterator[tuple[str, int]]:
         """Text and first attribute of each row of the menu's screen, nothing while there is none."""
-        self._ask("pmemsave", val=VGA, size=VGA_SIZE, filename=str(self._scratch))
+        self._panel.ask("pmemsave", val=VGA, size=VGA_SIZE, filename=str(self._scratch))
         data = self._scratch.read_bytes()
         rows = [data[start : start + 2 * WIDTH] for start in range(0, VGA_SIZE - 2 * WIDTH + 1, 2 * WIDTH)]
         texts = [row[::2].decode("cp437") for row in rows]
@@ -73,12 +53,12 @@ class Desk:
 
 def test_the_menu_on_the_screen_and_on_the_line_at_once(machine: Machines, tmp_path: Path) -> None:
     """A key of either console moves both; the command line is edited at the keyboard."""
-    monitor = tmp_path / "monitor"
-    options = ["-device", "VGA", "-qmp", f"unix:{monitor},server=on,wait=off"]
+    panel = Panel(tmp_path / "qmp")
+    options = ["-device", "VGA", *panel.options]
     disk = layouts.menu().disks[0]
     with machine([disk], "console=tty0 poolboot.timeout=300", options=options) as guest:
         guest.expect("What can be booted:$", 90)
-        desk = Desk(monitor, tmp_path)
+        desk = Desk(panel, tmp_path)
         # The countdown is drawn last but one: by then the rest is there.
         rows = desk.wait_for(lambda rows: any("Booting entry 1 in " in text for text, _ in rows))
         assert rows[0][1] == WHITE_ON_BLUE

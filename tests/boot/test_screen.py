@@ -10,6 +10,7 @@ from efi_files import Loader, add_conf
 
 from qemu import layouts
 from qemu.machine import Machine
+from qemu.qmp import Panel
 from qemu.screen import Screen
 from qemu.workshop import Made
 
@@ -22,7 +23,7 @@ def test_the_screen_shows_what_the_serial_port_says(
     image = tmp_path / "loader.img"
     image.write_bytes(loader.image.read_bytes())
     add_conf(image, "handover=none\ntimeout=0\n")
-    screen = Screen(tmp_path / "qmp")
+    screen = Screen(Panel(tmp_path / "qmp"))
     first, last = layouts.BTRFS["snapshot"]
     with firmware([image, *btrfs_layouts.disks[first:last]], options=screen.options) as guest:
         guest.expect(r"fb0: EFI VGA frame buffer device", 180)

@@ -8,6 +8,7 @@ import pty
 import struct
 import time
 from collections import deque
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -308,3 +309,74 @@ def test_a_menu_over_a_serial_line_with_a_terminal_at_its_end() -> None:
     assert text.count("\x1b[2J") == 1
     assert any(row.startswith("> 2  Debian") for row in shown.lines)
     assert shown.cursor_shown
+
+
+# --- what is on the disks, and long outputs ---------------------------------------------------
+
+
+def test_no_name_drives_a_terminal_or_forges_a_line() -> None:
+    name = "a\x1b[2J\x9b31m\udcff\u202e\r\nb\tc"
+    assert console.printable(name) == "a\\x1b[2J\\x9b31m\\xff\\x202e\\x0d\nb\tc"
+    line = Pty()
+    line.console.say(f"entry 1 {name}")
+    assert line.seen() == "poolboot: entry 1 a\\x1b[2J\\x9b31m\\xff\\x202e\\x0d\\x0ab\\x09c\r\n"
+    from init import chooser
+
+    assert not chooser.countdown(line.console, name, 0.01)
+    assert line.seen().startswith("poolboot: booting a\\x1b[2J\\x9b31m\\xff\\x202e\\x0d\\x0ab\\x09c in 1 s; any key")
+    line.type("c\t\r")
+    assert line.console.readline("> ", complete=lambda text: (0, ["c\x1b[2Jx", "c\x1b[3\ny"])) == "c\x1b["
+    assert "\x1b" not in line.seen()
+
+
+def test_a_long_text_is_shown_by_pages_too() -> None:
+    line = Pty(10, 80)
+    line.terminal.full = True
+    line.console.pages(True)
+    line.type(" \rq")
+    with pytest.raises(Enough):
+        line.console.write("\n".join(f"line {number}" for number in range(100)))
+    text = line.seen()
+    assert text.index("line 8\r\n") < text.index("-- more") < text.index("line 9\r\n")
+    assert "line 18\r\n" in text
+    assert "line 19" not in text
+    line.console.pages(True)
+    line.type("q")
+    with pytest.raises(Enough):
+        line.console.write("x" * 4000)
+    assert 400 <= line.seen().count("x") <= 9 * 80
+
+
+def test_a_long_text_on_a_line_is_stopped_by_an_interrupt() -> None:
+    line = Pty()
+    line.console.pages(True)
+    line.console.write("x" * 1000 + "\n\nlast")
+    assert line.seen() == "x" * 1000 + "\r\n\r\nlast\r\n"
+    line.type("early\x03")
+    with pytest.raises(Enough):
+        line.console.write("one\ntwo")
+    assert "two" not in line.seen()
+    line.type("next\r")
+    assert line.console.readline("") == "next"
+
+
+def test_a_console_that_comes_back_is_still_a_dumb_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Pty(), Pty()
+    path = tmp_path / "ttyX"
+    path.symlink_to(first.path)
+    opened = console.open_terminal(str(path), "dumb")
+    assert opened is not None
+    screen = Console(terminals=[opened])
+    screen._lose(opened)
+    path.unlink()
+    path.symlink_to(second.path)
+    screen._reopen_at = 0.0
+    assert screen.key(1) == "resized"
+    assert [(one.term, one.asked) for one in screen.terminals] == [("dumb", True)]
+
+
+def test_each_character_of_a_line_has_one_cell() -> None:
+    text = "e\u0301 中文 \x1b[31m é"
+    assert lineedit.cells(text) == "e? ?? ?[31m é"
+    line = Line(text)
+    assert lineedit.View("> ").draw(line) == "> e? ?? ?[31m é"

@@ -26,6 +26,7 @@ from init.handover import Refused, power
 from init.modules import Modules
 from init.rescue import Rescue
 from init.survey import Survey
+from init.terminal import Terminal
 
 Timeline = list[tuple[float, list[Pool]]]
 
@@ -243,12 +244,25 @@ def test_after_the_last_entry_comes_the_verdict(monkeypatch: pytest.MonkeyPatch)
     assert bench.boot()[-1] == "poolboot: error: none of the entries could be booted"
 
 
+@pytest.mark.parametrize(("typed", "left"), [(" ", []), ("\0\xff", ["reboot"])])
+def test_a_key_stops_what_on_error_wants(monkeypatch: pytest.MonkeyPatch, typed: str, left: list[str]) -> None:
+    """Noise is no key."""
+    bench = Bench(monkeypatch, [], "poolboot.wait=0 poolboot.on-error=reboot")
+    monkeypatch.setattr(main, "GRACE", 0.05)
+    source, sink = os.pipe()
+    bench.console.terminals[-1].source = source
+    os.write(sink, typed.encode("latin-1"))
+    bench.boot()
+    os.close(sink)
+    assert bench.left == left
+
+
 def test_on_error_acts_after_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
     for action in ("reboot", "poweroff"):
         bench = Bench(monkeypatch, [], f"poolboot.wait=0 poolboot.on-error={action}")
         lines = bench.boot()
         assert lines[0].startswith("poolboot: error: nothing to boot")
-        assert lines[1] == f"poolboot: {action} in 5 s, as poolboot.on-error={action}"
+        assert lines[1] == f"poolboot: {action} in 5 s, as poolboot.on-error={action}; any key stops this"
         assert bench.left == [action]
 
 
@@ -328,11 +342,25 @@ def test_pid_1_reports_its_own_crash_and_serves_the_prompt_again_and_again(monke
 
 def test_a_console_that_is_gone_does_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(monkeypatch, [])
-    monkeypatch.setattr(console, "open_consoles", lambda: bench.console)
+    deaf = [console.Console(terminals=[Terminal(None, os.open("/dev/null", os.O_WRONLY))]) for _ in range(3)]
+    opened = iter([*deaf, bench.console])
+    terms = []
+
+    def reopen(term: str) -> console.Console:
+        terms.append(term)
+        return next(opened)
+
+    monkeypatch.setattr(console, "open_consoles", reopen)
     monkeypatch.setattr("init.rescue.time.sleep", bench.clock.sleep)
-    bench.machine.console = TestConsole("")
+    bench.machine.config = config.read("TERM=dumb poolboot.debug")
+    bench.machine.console = before = TestConsole("")
     assert main.rescue(bench.machine) is False
-    assert bench.clock.now() == 100 + main.ALONE
+    assert bench.clock.now() == 100 + 4 * main.ALONE
+    assert bench.machine.console is bench.console
+    assert bench.console.verbose
+    assert terms == ["dumb"] * 4
+    assert not before.terminals
+    assert not any(one.terminals for one in deaf), "their descriptors are still open"
 
 
 def test_a_crash_in_telling_of_a_crash_is_survived(
@@ -342,6 +370,31 @@ def test_a_crash_in_telling_of_a_crash_is_survived(
     monkeypatch.setattr(report, "crash", lambda *args: 1 / 0)
     main.tell(machine, ValueError("first"))
     assert "ZeroDivisionError('division by zero') while telling of ValueError('first')" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("worse", [SystemExit(3), KeyboardInterrupt(), MemoryError()])
+def test_it_is_survived_where_nobody_hears_of_it(monkeypatch: pytest.MonkeyPatch, worse: BaseException) -> None:
+    """Descriptor 2 is a serial line that was hung up."""
+
+    def fail(*args: object) -> None:
+        raise worse
+
+    def hung_up(fd: int, data: bytes) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(main.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(report, "crash", fail)
+    monkeypatch.setattr(main.os, "write", hung_up)
+    main.tell(main.Machine(), ValueError("first"))
+
+
+def test_a_bug_in_the_way_of_one_entry_leaves_the_next_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [(0, [tank(0, "6.12.1", "6.9")])])
+    bench.refuse = {"6.12.1": ZeroDivisionError("a bug")}
+    lines = bench.boot()
+    assert "poolboot: error: internal error while booting Test Linux 1, kernel 6.12.1" in lines
+    assert any(line.startswith("poolboot: error:   ZeroDivisionError: a bug (") for line in lines)
+    assert bench.staged == [f"6.9 {CMDLINE}"]
 
 
 # --- rescue -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from init import config
+from init.entries import policy
 
 
 @pytest.mark.parametrize(
@@ -115,3 +116,12 @@ def test_no_command_line_stops_the_boot(text: str) -> None:
     read = config.read(text)
     assert read.handover in config.HANDOVERS
     assert 0 <= read.wait <= config.MAX_SECONDS
+
+
+def test_numbers_that_are_none() -> None:
+    """Python refuses to read more than 4300 digits, with an exception that nobody expects."""
+    endless = "9" * 5000
+    assert config.read(f"rootflags=subvolid={endless}").subvolid is None
+    assert config.number("257") == 257
+    assert config.number(endless) is config.number("") is config.number(None) is config.number("-1") is None
+    assert policy.find([], endless) is None

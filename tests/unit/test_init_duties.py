@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from init_doubles import place, system
+from init_doubles import bzimage, place, system
 
 from fsdrivers.errors import FsError
 from init import appended, config, namespace, phases, signals, watchdog
@@ -244,6 +244,17 @@ def test_too_little_memory_is_told_with_numbers() -> None:
         kexec.TooLittleMemory, match=r"^23.0 MiB of memory are missing: to load /boot/vmlinuz-6.1 .* 1.0 MiB are free$"
     ):
         kexec.preflight(entry(system("6.1")), 1 << 20, "x86_64")
+
+
+def test_the_memory_of_the_unpacked_kernel_counts() -> None:
+    """The running kernel takes the pages of all that the next one will fill when it unpacks itself."""
+    tree = system("6.1")
+    image = bytearray(bzimage("6.1"))
+    struct.pack_into("<I", image, 0x260, 100 << 20)  # init_size
+    tree["boot"]["vmlinuz-6.1"] = bytes(image)  # type: ignore[index]
+    with pytest.raises(kexec.TooLittleMemory, match=r"\(12.0 KiB, unpacked 100 MiB\) and 13 bytes of initrd takes 124"):
+        kexec.preflight(entry(tree), 90 << 20, "x86_64")
+    kexec.preflight(entry(tree), 130 << 20, "x86_64")
 
 
 def test_closed_streams_are_held() -> None:

@@ -391,3 +391,24 @@ def test_an_entry_becomes_the_default() -> None:
     assert "it is wanted for all boots" in str(grid(shown))
     assert "not the default: the store is full" in str(grid(press(shown, "d", "m")))
     assert "there is no memory" in str(grid(press(Menu(ENTRIES), "m")))
+
+
+def test_a_number_begins_anew_after_a_while() -> None:
+    shown = press(Menu(MANY), "1")
+    shown.pass_time(1)
+    assert press(shown, "2").level.selected == 11
+    shown.pass_time(menu.DIGIT_PATIENCE + 1)
+    assert press(shown, "3").level.selected == 2
+
+
+@pytest.mark.parametrize("size", [(4, 80), (11, 80), (25, 20), (25, 39), (12, 40), (25, 80)])
+def test_a_screen_is_used_only_where_all_of_it_fits(size: tuple[int, int]) -> None:
+    """What does not fit scrolls, and then every row is somewhere else."""
+    titles = ["x" * 300, "\x1b[31mred", "bad\udcff\udc9b31m", "中文字" * 40, "tab\there\nline\rcr", "e\u0301" * 90, ""]
+    entries = [entry(number, title) for number, title in enumerate(titles * 9, 1)]
+    for keys in ("", "d", "e", "?", "s", "s\r", "e\x1b[31m中"):
+        shown = press(Menu(entries, 40, 5.0, Snapshots()), *("enter" if key == "\r" else key for key in keys))
+        screen = compose(shown, *size)
+        fits = len(screen.rows) == size[0] and all(len(row.text) < size[1] for row in screen.rows)
+        assert fits or not menuview.has_room(*size)
+        assert all(row.text.isprintable() for row in screen.rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from test_init_boot import CMDLINE, Bench, tank
 
 from fsdrivers import pools
 from init import config
+from init.console import Enough
 from init.devices import Disks
 from init.efivars import Variables
 from init.handover import Refused
@@ -168,3 +170,65 @@ def test_no_default_without_a_memory(prompt: Rescue) -> None:
         prompt._console = screen = TestConsole("default 1\nretry\n")
         assert prompt.run() is None
         assert answer in screen.output()
+
+
+# --- what people type, and what names hold ----------------------------------------------------
+
+
+def answers(prompt: Rescue, *typed: str) -> str:
+    prompt._console = screen = TestConsole("\n".join([*typed, "retry", ""]))
+    assert prompt.run() is None
+    return screen.output()
+
+
+def test_habits_are_understood(prompt: Rescue) -> None:
+    plain = answers(prompt, "ls /annex")
+    assert answers(prompt, "ls -la /annex") == plain
+    assert answers(prompt, "ls -l") == answers(prompt, "ls")
+    assert "exit: no such command; retry, boot, reboot and poweroff leave this prompt" in answers(prompt, "exit")
+    assert "dmesg: -w is not a number of lines" in answers(prompt, "dmesg -w")
+    assert "dmesg: no such command" not in answers(prompt, "dmesg 1")
+
+
+def test_dmesg_shows_as_many_lines_as_asked_for(prompt: Rescue, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = b"".join(b"<6>[%5d.000000] line %d\n" % (number, number) for number in range(50))
+    monkeypatch.setattr("init.syscalls.kernel_log", lambda: log)
+    for typed, count in (("dmesg 3", 3), ("dmesg 0", 0), ("dmesg", 40), ("dmesg 99", 50)):
+        assert answers(prompt, typed).count("line ") == count
+
+
+def test_no_name_on_a_disk_takes_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    forged = "x\npoolboot: error: forged\x1b[2J"
+    tree = system("6.12.1") | {forged: {forged: b""}}
+    pool = MemoryPool({"@": tree, forged: {}}, name=f"tank{forged}")
+    monkeypatch.setattr(pools, "assemble", lambda devices, complain: [pool])
+    prompt = Rescue(TestConsole(), Survey([], config.read("")), Disks("/nonexistent"))
+    typed = ["pools", "roots", "use 2", "use 1", "ls", "entries", "boot 7", f"ls {forged[:1]}", "cat /nope", "devices"]
+    text = answers(prompt, *typed)
+    assert "forged" in text
+    assert "\x1b" not in text
+    assert not any(line.startswith("poolboot: error: forged") for line in text.splitlines())
+
+
+def test_a_checksum_can_be_interrupted(prompt: Rescue, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise Enough
+
+    prompt._console = screen = TestConsole("sha256 /afraid\nretry\n")
+    monkeypatch.setattr(screen, "interrupted", interrupted)
+    assert prompt.run() is None
+    assert "d4735e3a" not in screen.output()
+
+
+def test_disks_that_come_and_go_are_told(tmp_path: Path) -> None:
+    for name in ("vda", "vdb"):
+        (tmp_path / "class/block" / name).mkdir(parents=True)
+        (tmp_path / "class/block" / name / "size").write_text("16\n")
+        (tmp_path / name).write_bytes(bytes(8192))
+    disks = Disks(str(tmp_path), str(tmp_path))
+    disks.scan()
+    assert disks.describe() == [f"{tmp_path}/vda  8.0 KiB", f"{tmp_path}/vdb  8.0 KiB"]
+    shutil.move(tmp_path / "class/block/vda", tmp_path / "class/block/vdc")
+    assert disks.describe() == [
+        f"{tmp_path}/vda  8.0 KiB, gone", f"{tmp_path}/vdb  8.0 KiB", f"{tmp_path}/vdc  new; retry looks at it",
+    ]  # fmt: skip

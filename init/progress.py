@@ -1,0 +1,41 @@
+"""What a person hears while something large is read: how much of it is there, and how long the rest takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from init.devices import human
+
+MUTE = 1.0  # seconds of work without a word
+SPEAK = 5.0  # seconds between further words
+
+
+class Progress:
+    """One piece of work of ``total`` bytes, called ``doing`` in messages."""
+
+    def __init__(
+        self, doing: str, total: int, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._doing, self._total, self._say, self._clock = doing, total, say, clock
+        self._start = clock()
+        self._speak = self._start + MUTE
+        self._done = 0
+
+    def advance(self, count: int) -> None:
+        """So many more bytes are done."""
+        self._done += count
+        now = self._clock()
+        if now < self._speak or self._done >= self._total:
+            return
+        self._speak = now + SPEAK
+        text = f"{self._doing}: {human(self._done)} of {human(self._total)}"
+        if self._done:
+            left = (self._total - self._done) * (now - self._start) / self._done
+            text += f", about {max(1, round(left))} s more"
+        self._say(text)
+
+    @property
+    def slow(self) -> bool:
+        """Whether it takes, or took, so long that a person wonders."""
+        return self._clock() - self._start >= MUTE

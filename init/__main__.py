@@ -202,7 +202,8 @@ def leave(machine: Machine, entry: BootEntry, ways: Sequence[str] | None = None)
     console.raw()
     machine.watchdog.resume()
     survey.health([entry.place], lambda line: console.once(f"health: {line}"))
-    text = f"{entry.title}: {str(error) or type(error).__name__}"
+    why = "out of memory" if isinstance(error, MemoryError) else str(error) or type(error).__name__
+    text = f"{entry.title}: {why}"
     if not isinstance(error, (FsError, OSError, MemoryError)):  # a fault of ours: the next entry may do without it
         tell_crash(machine, error)
         text = f"{entry.title}: internal error, {type(error).__name__}"

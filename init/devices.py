@@ -35,6 +35,8 @@ class Disks:
         """Open new disks and close those that are gone; whether anything changed."""
         present = set(whole_disks(self._sys))
         changed = False
+        for name in set(self.problems) - present:
+            del self.problems[name]
         for name in set(self._open) - present:
             self._open.pop(name).close()
             changed = True

@@ -35,7 +35,7 @@ HELP = """\
   roots            the trees (subvolumes, datasets) of all pools
   use N            look into tree N of that list (or its name) from now on
   ls [PATH]        list a directory
-  cat PATH         print a file
+  cat PATH...      print files
   sha256 PATH...   the checksums of files, and how long reading took
   entries          what can be booted
   boot N [WORDS]   boot entry N (or its id or title), with WORDS added to its command line
@@ -190,10 +190,7 @@ class Rescue:
 
     def _ls(self, rest: str) -> None:
         filesystem = self._filesystem()
-        words = rest.split()
-        while words and words[0].startswith("-"):  # options of ls(1), out of habit: this list is as long as it gets
-            rest = rest.removeprefix(words.pop(0)).lstrip()
-        path = rest or "/"
+        path = _without_options(rest) or "/"
         node = filesystem.resolve(path)
         if filesystem.stat(node).type != DIRECTORY:
             self._line(_listed(filesystem, DirEntry(path, filesystem.stat(node).type, node)))
@@ -205,12 +202,13 @@ class Rescue:
         if not rest:
             self._console.write("cat: which file?")
             return
-        file = self._filesystem().open(rest)
-        data = file.read(0, min(file.size, MAX_CAT))
-        if data:
-            self._console.write(data.decode("utf-8", "backslashreplace").removesuffix("\n"))
-        if file.size > MAX_CAT:
-            self._console.write(f"... {human(file.size - MAX_CAT)} more")
+        for path in self._paths(rest):
+            file = self._filesystem().open(path)
+            data = file.read(0, min(file.size, MAX_CAT))
+            if data:
+                self._console.write(data.decode("utf-8", "backslashreplace").removesuffix("\n"))
+            if file.size > MAX_CAT:
+                self._console.write(f"... {human(file.size - MAX_CAT)} more")
 
     def _sha256(self, rest: str) -> None:
         if not rest:
@@ -219,7 +217,7 @@ class Rescue:
         from hashlib import sha256
 
         filesystem, size, start = self._filesystem(), 0, time.monotonic()
-        for path in [rest] if filesystem.exists(rest) else rest.split():
+        for path in self._paths(rest):
             file, digest = filesystem.open(path), sha256()
             progress = Progress(f"reading {path}", file.size, self._line)
             for chunk in file.chunks():
@@ -270,7 +268,9 @@ class Rescue:
             return start, _beginning(rest, [name for entry in self._known() for name in (entry.id, entry.title)])
         if command == "use":
             return start, _beginning(rest, [tree_name(pool, name) for pool, name, _ in self._all_roots(quiet=True)])
-        if command in ("ls", "cat", "sha256"):
+        if command == "ls":
+            return self._complete_path(text, _without_options(rest))
+        if command in ("cat", "sha256"):
             return self._complete_path(text, rest.rpartition(" ")[2] if command == "sha256" else rest)
         return start, []
 
@@ -306,6 +306,10 @@ class Rescue:
                 if not quiet:
                     self._line(f"  {pool.name or pool.uuid}: {error}")
 
+    def _paths(self, rest: str) -> list[str]:
+        """The paths in ``rest``: one with blanks in it if there is such a file, else several."""
+        return [rest] if self._filesystem().exists(rest) else rest.split()
+
     def _filesystem(self) -> Filesystem:
         """The tree that ls and cat look into: the chosen one, else that of the first entry, else the default one of
         the first pool that opens."""
@@ -322,6 +326,14 @@ class Rescue:
         if self._used is None:
             raise FsError("; ".join(problems) or "there is no pool to look into")
         return self._used
+
+
+def _without_options(rest: str) -> str:
+    """``rest`` without options of ls(1), given out of habit: our list is as long as it gets."""
+    rest = rest.lstrip()
+    while rest.startswith("-"):
+        rest = rest.partition(" ")[2].lstrip()
+    return rest
 
 
 def _with_words(entry: BootEntry, words: str) -> BootEntry:

@@ -23,7 +23,7 @@ _VTIME, _VMIN = 5, 6
 CHUNK = 4096  # bytes of input at once
 STUCK = 2.0  # seconds in which a line sends nothing: longer, and nobody is at its other end
 ROWS, COLUMNS = 24, 80  # of a terminal that does not say
-MAX_ROWS, MAX_COLUMNS = 200, 400  # an answer beyond that is noise
+MAX_ROWS, MAX_COLUMNS = 400, 998  # beyond that it is noise, or an echo of our question
 
 # Where is the cursor after having gone as far to the right and down as possible?  Then the traces are removed.
 QUESTION = "\x1b7\x1b[999;999H\x1b[6n\x1b8\r\x1b[K"

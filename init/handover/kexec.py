@@ -140,8 +140,10 @@ def load(files: Sequence[File], progress: Progress | None = None) -> int:
             start = -(-end // CPIO_ALIGN) * CPIO_ALIGN
             end = start + _copy(file, fd, start, progress)
         os.ftruncate(fd, end)  # the last piece may be a hole
-    except BaseException:
+    except BaseException as error:
         os.close(fd)
+        if isinstance(error, OSError) and not isinstance(error, FsError):
+            raise Refused(f"{files[0].path} into memory: {_name(error)}: {error.strerror}") from error
         raise
     return fd
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import stat as _stat
 import struct
+from collections.abc import Mapping
 
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import Filesystem
@@ -13,6 +15,8 @@ from init.config import parse
 from init.handover.refused import Refused
 
 MAX_SCRIPTS = 4  # interpreters that are scripts themselves; fs/exec.c:exec_binprm, v6.12 allows 5 rounds
+MAX_VARIABLES = 32  # init/main.c:MAX_INIT_ENVS, v6.12
+_VARIABLE = re.compile("[A-Z_][A-Z0-9_]*")
 MAX_HEADERS = 128  # program headers that are looked at
 _HEAD = 256  # bytes of a file's first line; include/uapi/linux/binfmts.h:BINPRM_BUF_SIZE, v6.12
 
@@ -84,9 +88,23 @@ def arguments(path: str, cmdline: str) -> list[str]:
         if word == "--":
             words += todo
             break
-        if "=" not in word and "." not in word and word not in _OF_THE_KERNEL:
+        if word.startswith("init="):
+            words.clear()  # what is in front of it is not meant for this one: init/main.c:init_setup
+        elif "=" not in word and "." not in word and word not in _OF_THE_KERNEL:
             words.append(word)
     return [path, *(word.strip('"') for word in words)]
+
+
+def environment(cmdline: str, usual: Mapping[str, str]) -> dict[str, str]:
+    """The environment that the kernel would give to an init: the ``usual`` one, and what it does not know itself.
+
+    Nobody here knows all that it knows; but none of that is written in capitals.  Source: as arguments().
+    """
+    found = dict(usual)
+    for name, value in parse(cmdline):
+        if value is not None and _VARIABLE.fullmatch(name) and (name in found or len(found) < MAX_VARIABLES):
+            found[name] = value.replace("\0", "")
+    return found
 
 
 # Words without a value that mean something to the kernel, or to an initrd alone.

@@ -102,7 +102,8 @@ def go() -> NoReturn:
     _furnish(_ready, old)
     empty(old)
     os.close(old)
-    start(_ready.init, program.arguments(_ready.init, _ready.cmdline))
+    usual = {"HOME": "/", "TERM": os.environ.get("TERM", "linux")}
+    start(_ready.init, program.arguments(_ready.init, _ready.cmdline), program.environment(_ready.cmdline, usual))
 
 
 # --- before the point of no return ------------------------------------------------------------
@@ -243,7 +244,7 @@ def _empty(directory: int, device: int) -> None:
             continue
 
 
-def start(path: str, argv: list[str]) -> NoReturn:
+def start(path: str, argv: list[str], environment: dict[str, str]) -> NoReturn:
     """Execute the init with the streams, signals and environment that the kernel gives to an init."""
     import signal
 
@@ -259,7 +260,7 @@ def start(path: str, argv: list[str]) -> NoReturn:
         if number not in (signal.SIGKILL, signal.SIGSTOP):
             signal.signal(number, signal.SIG_DFL)
     try:
-        os.execve(path, argv, {"HOME": "/", "TERM": os.environ.get("TERM", "linux")})
+        os.execve(path, argv, environment)
     except OSError as error:
         raise Refused(f"execve of {path}: {_describe(error)}") from error
 

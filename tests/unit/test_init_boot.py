@@ -234,7 +234,7 @@ def test_a_refused_entry_is_followed_by_the_next(monkeypatch: pytest.MonkeyPatch
     bench.refuse = {"6.12.1": Corrupt("vda", "extent", 4096), "6.9": MemoryError()}
     lines = bench.boot()
     assert "poolboot: error: Test Linux 1, kernel 6.12.1: vda: corrupt extent at offset 0x1000" in lines
-    assert "poolboot: error: Test Linux 1, kernel 6.9: MemoryError" in lines
+    assert "poolboot: error: Test Linux 1, kernel 6.9: out of memory" in lines
     assert bench.staged == [f"6.1 {CMDLINE}"]
 
 

@@ -27,6 +27,15 @@ def content(fd: int) -> bytes:
     return os.pread(fd, 1 << 24, 0)
 
 
+def test_memory_that_ends_while_reading_is_not_blamed_on_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(kexec.os, "pwrite", full)
+    with pytest.raises(Refused, match=r"^/boot/vmlinuz-6\.1\.0-9 into memory: ENOSPC: No space left"):
+        kexec.load([entry().open_kernel()])
+
+
 # --- preflight --------------------------------------------------------------------------------
 
 

@@ -33,7 +33,8 @@ def prompt(monkeypatch: pytest.MonkeyPatch) -> Rescue:
     ("typed", "completions"),
     [
         ("po", ["pools ", "poweroff "]), ("  retr", ["retry "]), ("men", ["menu "]), ("x", []),
-        ("ls /a", ["a file", "afraid", "annex/"]), ("cat /annex/d", ["deep"]), ("cat an", ["annex/"]),
+        ("ls /a", ["a file", "afraid", "annex/"]), ("ls -l /an", ["annex/"]),
+        ("cat /annex/d", ["deep"]), ("cat an", ["annex/"]),
         ("ls /gone/x", []), ("sha256 /a /an", ["annex/"]), ("use TANK:@h", ["tank:@home"]), ("dmesg x", []),
         ("boot test linux 1, kernel 6.9", ["Test Linux 1, kernel 6.9"]),
         ("boot tank:@/6.1", ["tank:@/6.12.1"]),
@@ -185,6 +186,7 @@ def test_habits_are_understood(prompt: Rescue) -> None:
     plain = answers(prompt, "ls /annex")
     assert answers(prompt, "ls -la /annex") == plain
     assert answers(prompt, "ls -l") == answers(prompt, "ls")
+    assert "\n2\n3\n" in "\n" + answers(prompt, "cat /afraid /annex/deep").replace("poolboot> ", "")
     assert "exit: no such command; retry, boot, reboot and poweroff leave this prompt" in answers(prompt, "exit")
     assert "dmesg: -w is not a number of lines" in answers(prompt, "dmesg -w")
     assert "dmesg: no such command" not in answers(prompt, "dmesg 1")
@@ -226,6 +228,7 @@ def test_disks_that_come_and_go_are_told(tmp_path: Path) -> None:
         (tmp_path / "class/block" / name / "size").write_text("16\n")
         (tmp_path / name).write_bytes(bytes(8192))
     disks = Disks(str(tmp_path), str(tmp_path))
+    disks.problems["vdz"] = "cannot be opened"
     disks.scan()
     assert disks.describe() == [f"{tmp_path}/vda  8.0 KiB", f"{tmp_path}/vdb  8.0 KiB"]
     shutil.move(tmp_path / "class/block/vda", tmp_path / "class/block/vdc")

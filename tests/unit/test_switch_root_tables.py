@@ -188,6 +188,19 @@ def test_the_init_gets_the_words_that_the_kernel_would_give_it(cmdline: str, wor
     assert program.arguments("/sbin/init", cmdline) == ["/sbin/init", *words]
 
 
+def test_words_in_front_of_init_are_for_another_one() -> None:
+    assert program.arguments("/bin/sh", "single init=/bin/sh -c") == ["/bin/sh", "-c"]
+
+
+def test_the_init_gets_the_variables_that_the_kernel_would_give_it() -> None:
+    usual = {"HOME": "/", "TERM": "linux"}
+    assert program.environment("ro root=UUID=x quiet console=ttyS0", usual) == usual
+    wanted = usual | {"TERM": "vt220", "LANG": "de_DE.UTF-8", "OPTIONS": "a b"}
+    assert program.environment('TERM=vt220 LANG=de_DE.UTF-8 OPTIONS="a b" X.Y=1 -- Z=2', usual) == wanted
+    many = program.environment(" ".join(f"V{number}=1" for number in range(99)), usual)
+    assert len(many) == program.MAX_VARIABLES
+
+
 def test_the_init_that_is_asked_for() -> None:
     tree: dict[str, object] = {"sbin": {"init": elf()}, "bin": {"sh": elf()}}
     assert program.find(Programs(tree), "ro") == "/sbin/init"

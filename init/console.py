@@ -21,6 +21,7 @@ _LOUD = ("debug", "ignore_loglevel", "loglevel", "earlyprintk", "initcall_debug"
 
 ESCAPE_PATIENCE = 0.3  # seconds between the bytes of one key: management boards send each in a packet of its own
 REOPEN = 5.0  # seconds between attempts to get a lost console back
+OFFERED = 100  # completions that are shown at once
 PIECE = 4  # rows of a long line that are shown at once
 MORE = "-- more: Space for a page, Enter for a line, q to stop --"
 
@@ -299,7 +300,9 @@ class Console:
         for terminal, view in views:
             text = view.update(line)
             if line.offered:
-                rows = columns([printable(one, "") for one in line.offered], terminal.columns - 1)
+                rows = columns([printable(one, "") for one in line.offered[:OFFERED]], terminal.columns - 1)
+                if more := len(line.offered[OFFERED:]):
+                    rows.append(f"... and {more} more")
                 text += "\n" + "\n".join(rows) + "\n" + view.draw(line)
             terminal.write(text)
 

@@ -244,6 +244,16 @@ def test_completion_offers_in_columns_and_shows_the_line_again() -> None:
     assert screen.lines[:3] == ["poolboot> po", "pools     poweroff", "poolboot> pools"]
 
 
+def test_no_more_completions_are_offered_than_anybody_reads() -> None:
+    line = Pty()
+    line.type("\t\t\r")
+    assert line.console.readline("> ", complete=lambda text: (0, [f"file{i:05}" for i in range(20000)])) == "file"
+    text = line.seen()
+    assert "file00099" in text
+    assert "file00100" not in text
+    assert "... and 19900 more\r\n" in text
+
+
 def test_pages_stop_where_a_screen_is_full() -> None:
     line = Pty(10, 80)
     line.terminal.full = True

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import DIRECTORY, FILE, Filesystem
-from init.entries import bls, grubenv, grubtest
-from init.entries.grubscript import LITERAL, VARIABLE, Command, Function, If, Loop, ScriptError, Statement, Word, parse
+from init.entries import bls, grubenv, grubtest, grubwords
+from init.entries.grubscript import Command, Function, If, Loop, ScriptError, Statement, Word, parse
 from init.entries.item import MAX_OPTIONS, Item, locate, own_prefix, read_text
 from init.entries.mounts import BOOT, Mounted
 
@@ -56,6 +56,18 @@ class CannotKnow(Exception):
 class _Return(Exception):
     """A function or sourced file is left early."""
 
+    def __init__(self, status: bool) -> None:
+        super().__init__()
+        self.status = status
+
+
+class _Jump(Exception):
+    """``count`` loops are left, or the innermost of these goes on (``again``)."""
+
+    def __init__(self, count: int, again: bool) -> None:
+        super().__init__()
+        self.count, self.again = count, again
+
 
 class Menu(NamedTuple):
     """A line of the menu: an entry or submenu with its body, or an entry that came ready-made (``item``)."""
@@ -100,9 +112,9 @@ class Machine:
         self.initrds: list[tuple[str, str]] = []
         self.devicetree = self.with_bls = False
         self.entry = False  # whether this runs the body of an entry
-        self._machine, self._budget, self._depth = machine, _Budget(MAX_STEPS), 0
+        self._machine, self._budget, self._depth, self._loops = machine, _Budget(MAX_STEPS), 0, 0
         self._open: list[str] = []  # the files that are being run
-        self._arguments: tuple[str, ...] = ()
+        self._arguments: tuple[str, ...] | None = None  # outside of functions and entries there are none
         self._commands: dict[str, Callable[[list[str]], bool]] = {
             "set": self._set, "unset": self._unset, "export": self._export, "load_env": self._load_env,
             "search": self._search, "search.fs_uuid": self._search_uuid, "search.fs_label": self._search_label,
@@ -112,7 +124,7 @@ class Machine:
             "initrd": self._initrd, "initrdefi": self._initrd, "initrd16": self._initrd,
             "devicetree": self._devicetree, "return": self._return, "blscfg": self._blscfg,
             "menuentry": self._menuentry, "submenu": self._menuentry, "shift": self._shift,
-            "read": self._read,
+            "read": self._read, "break": self._jump, "continue": self._jump, "setparams": self._setparams,
         }  # fmt: skip
 
     def enter(self, line: Menu, submenu: bool) -> Machine:
@@ -151,8 +163,8 @@ class Machine:
             if self._budget.characters < 0:
                 raise CannotKnow(f"{path}: the files together are too large")
             self.run(parse(text))
-        except _Return:
-            return True
+        except _Return as early:
+            return early.status
         except (FsError, ScriptError, CannotKnow) as error:
             if self.entry:
                 raise CannotKnow(str(error)) from error
@@ -177,7 +189,8 @@ class Machine:
                     raise
                 self.note(f"line {statement.line}: passed over: {why}")
                 status = False
-            self.variables["?"] = "0" if status else "1"
+            if not isinstance(statement, Function):
+                self.variables["?"] = "0" if status else "1"
         self._depth = max(0, self._depth - 1)
         return status
 
@@ -206,14 +219,32 @@ class Machine:
             self.entry = before
 
     def _loop(self, statement: Loop) -> bool:
+        going, status = True, True
         if statement.variable:
             for value in self._expand(statement.words):
                 self.variables[statement.variable] = value
-                self.run(statement.body)
-            return True
+                going, status = self._once(statement.body)
+                if not going:
+                    break
+            return status
         while self._condition(statement.condition) != statement.until:
-            self.run(statement.body)
-        return True
+            going, status = self._once(statement.body)
+            if not going:
+                return status
+        return statement.until  # the condition is what was run last
+
+    def _once(self, body: Sequence[Statement]) -> tuple[bool, bool]:
+        """Run the body of a loop; whether the loop goes on, and whether the last statement worked."""
+        depth, self._loops = self._depth, self._loops + 1
+        try:
+            return True, self.run(body)
+        except _Jump as jump:
+            self._depth = depth
+            if jump.count > 1:
+                raise _Jump(jump.count - 1, jump.again) from None
+            return jump.again, True
+        finally:
+            self._loops -= 1
 
     def _command(self, command: Command) -> bool:
         words = self._expand(command.words)
@@ -227,13 +258,13 @@ class Machine:
                 raise CannotKnow(f"a block behind {name}")
             self._add(words, command.block)
             return True
-        if "=" in name and len(words) == 1 and name.partition("=")[0].isidentifier():
-            return self._set(["set", name])
-        if name in self.functions:
-            return self._call(name, words)
         known = self._commands.get(name)
         if known is not None:
             return known(words)
+        if name in self.functions:
+            return self._call(name, words)
+        if "=" in name and name.partition("=")[0].isidentifier():
+            return self._set(["set", name])
         if name in _IGNORED:
             return True
         if name in _FAILING:
@@ -244,59 +275,41 @@ class Machine:
 
     def _call(self, name: str, words: list[str]) -> bool:
         before, self._arguments = self._arguments, tuple(words[1:])
-        depth = self._depth
+        depth, loops, self._loops = self._depth, self._loops, 0
         try:
             return self.run(self.functions[name])
-        except _Return:
-            return True
+        except _Return as early:
+            return early.status
         finally:
-            self._arguments, self._depth = before, depth
+            self._arguments, self._depth, self._loops = before, depth, loops
 
     def _return(self, words: list[str]) -> bool:
-        raise _Return
+        raise _Return(grubtest.number((words[1:] or [self.variables["?"]])[0]) == 0)
+
+    def _jump(self, words: list[str]) -> bool:
+        """break [N] and continue [N]; outside of a loop they mean nothing."""
+        count = min(grubtest.number(words[1]) if len(words) > 1 else 1, self._loops)
+        if count > 0:
+            raise _Jump(count, words[0] == "continue")
+        return True
+
+    def _setparams(self, words: list[str]) -> bool:
+        if self._arguments is None:
+            return False
+        self._arguments = tuple(words[1:])
+        return True
 
     # --- words and variables ------------------------------------------------------------------
 
     def _expand(self, words: Sequence[Word]) -> list[str]:
-        """The words as text: an unquoted variable is divided at blanks, and gone when it is empty."""
-        result: list[str] = []
-        for word in words:
-            current: str | None = None
-            for kind, text in word:
-                if kind == LITERAL:
-                    current = (current or "") + text
-                    continue
-                value = self._value(text)
-                if kind != VARIABLE:
-                    current = (current or "") + value
-                    continue
-                pieces = value.split()
-                if pieces and value[:1].isspace() and current is not None:
-                    result.append(current)
-                    current = None
-                for index, piece in enumerate(pieces):
-                    if index:
-                        result.append(current or "")
-                        current = None
-                    current = (current or "") + piece
-            if current is not None:
-                result.append(current)
-            if sum(map(len, result[-64:])) > MAX_VALUE or len(result) > 4096:
-                raise CannotKnow("a command that is too long")
-        return result
-
-    def _value(self, name: str) -> str:
-        if name.isdecimal():
-            index = int(name[:6])
-            return self._arguments[index - 1] if 1 <= index <= len(self._arguments) else ""
-        if name in ("@", "*"):
-            return " ".join(self._arguments)
-        if name == "#":
-            return str(len(self._arguments))
-        return self.variables.get(name, "")
+        """The arguments that ``words`` stand for now."""
+        try:
+            return grubwords.expand(words, self.variables, self._arguments)
+        except grubwords.TooLong:
+            raise CannotKnow("a command that is too long") from None
 
     def _set(self, words: list[str]) -> bool:
-        for word in words[1:]:
+        for word in words[1:2]:  # whatever follows counts for nothing
             name, equals, value = word.partition("=")
             if not equals or len(value) > MAX_VALUE:
                 raise CannotKnow(f"set {word[:40]}: no assignment of a usable length")
@@ -317,7 +330,9 @@ class Machine:
         return True
 
     def _shift(self, words: list[str]) -> bool:
-        self._arguments = self._arguments[1:]
+        if self._arguments is None:
+            return True
+        self._arguments = self._arguments[grubtest.number(words[1]) if len(words) > 1 else 1 :]
         return True
 
     def _read(self, words: list[str]) -> bool:

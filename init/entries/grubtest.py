@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from init.entries import version
@@ -17,6 +18,7 @@ _TEXTS: dict[str, Callable[[str, str], bool]] = {
     "-plt": lambda left, right: version.key(left.lstrip("-")) < version.key(right.lstrip("-")),
 }  # fmt: skip
 MAX_DEPTH = 16
+_NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?)(?:0[xX]([0-9A-Fa-f]+)|(0[0-7]*)|([1-9][0-9]*))")
 
 
 class BadTest(Exception):
@@ -28,6 +30,8 @@ def evaluate(words: list[str], file_test: Callable[[str, str], bool]) -> bool:
 
     ``file_test(operator, path)`` answers -d, -e, -f and -s, or raises BadTest.
     """
+    if not words:
+        return True  # as it is when an unquoted variable is empty
     result, at = _either(words, 0, file_test, 0)
     if at != len(words):
         raise BadTest(f"a test that is not understood: {' '.join(words)[:80]}")
@@ -61,7 +65,7 @@ def _single(words: list[str], at: int, file_test: Callable[[str, str], bool], de
         left, operator, right = words[at : at + 3]
         if operator in _TEXTS:
             return _TEXTS[operator](left, right), at + 3
-        return _NUMBERS[operator](_number(left), _number(right)), at + 3
+        return _NUMBERS[operator](number(left), number(right)), at + 3
     if word == "!":
         result, at = _single(words, at + 1, file_test, depth + 1)
         return not result, at
@@ -79,9 +83,11 @@ def _single(words: list[str], at: int, file_test: Callable[[str, str], bool], de
     return word != "", at + 1
 
 
-def _number(text: str) -> int:
-    """As grub_strtol: digits from the start, 0 when there are none."""
-    sign = text.startswith("-")
-    digits = text[sign : sign + 18]
-    count = next((index for index, char in enumerate(digits) if char not in "0123456789"), len(digits))
-    return (-1 if sign else 1) * int(digits[:count] or "0")
+def number(text: str) -> int:
+    """As grub_strtol with base 0 (grub-core/kern/misc.c): hexadecimal behind "0x", octal behind "0", up to the first
+    character that is no digit; 0 when there are none."""
+    found = _NUMBER.match(text[:64])
+    if found is None:
+        return 0
+    value = int(found[2], 16) if found[2] else int(found[3], 8) if found[3] else int(found[4] or "0")
+    return -value if found[1] == "-" else value

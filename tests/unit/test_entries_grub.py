@@ -211,7 +211,7 @@ def test_damage_is_a_note() -> None:
 @pytest.mark.parametrize(
     ("expression", "result"),
     [("a = a", True), ("a != a", False), ("-n x", True), ("-z x", False), ("3 -lt 10", True), ("! a = b", True),
-     ("a = b -o c = c", True), ("a = b -a c = c", False), ("( a = b -o c = c ) -a d", True), ("x", True), ("", False),
+     ("a = b -o c = c", True), ("a = b -a c = c", False), ("( a = b -o c = c ) -a d", True), ("x", True), ("", True),
      ("6.9 -plt 6.12", True), ("-f /x", False), ("a a = b", False), ("! x", False)],
 )  # fmt: skip
 def test_tests(expression: str, result: bool) -> None:

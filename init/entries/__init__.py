@@ -98,9 +98,13 @@ def of_snapshot(
 
 def _marked(entry: BootEntry, snapshot: Snapshot) -> BootEntry:
     notes = list(entry.notes)
+    clone = ""
     if snapshot.tool == snapshots.ZFS:
-        dataset, _, name = snapshot.root.name.partition("@")
-        notes.append(f"Debian's and Ubuntu's initrd boots a clone of it, {dataset}_{name}, made anew each time")
+        from init.entries import dialect  # not before it is needed
+
+        clone = dialect.clone(entry.place)
+    if clone:
+        notes.append(f"its initrd boots a clone of it, {clone}, made anew each time")
     elif snapshot.readonly:
         notes.append("this snapshot is read-only: the system cannot write to its root")
     return entry._replace(title=f"{entry.title}, {snapshot.title}", notes=tuple(notes), snapshot=snapshot)

@@ -76,6 +76,15 @@ def words(place: BootRoot, stated: list[str], initrd: File | None) -> tuple[list
     return found + _hostid(place, rest), rest
 
 
+def clone(place: BootRoot) -> str:
+    """The file system that the initrd of ``place``, a snapshot, makes of it to boot; "" when it boots what it is told.
+
+    Source: contrib/initramfs/scripts/zfs:setup_snapshot_booting; nothing of the kind in contrib/dracut.
+    """
+    dataset, _, name = place.root.name.partition("@")
+    return f"{dataset}_{name}" if _maker(place, None) == INITRAMFS_TOOLS else ""
+
+
 def _word(prefix: str, name: str) -> str:
     if prefix == PREFIXES[DRACUT]:
         name = name.replace(" ", "+")

@@ -9,8 +9,8 @@ from fsdrivers.errors import FsError
 from fsdrivers.filesystem import DIRECTORY, FILE, Filesystem
 from init.entries import bls, grubenv, grubtest, grubwords
 from init.entries.grubscript import Command, Function, If, Loop, ScriptError, Statement, Word, parse
-from init.entries.item import MAX_OPTIONS, Item, locate, own_prefix, read_text
-from init.entries.mounts import BOOT, Mounted
+from init.entries.item import MAX_OPTIONS, Item, has_uuid, in_boot, locate, own_prefix, read_text
+from init.entries.mounts import Mounted
 
 MAX_STEPS = 100_000  # statements of the top level, sourced files included
 MAX_MENU_STEPS = 5_000  # statements of one entry or submenu
@@ -351,9 +351,7 @@ class Machine:
         if device == OWN:
             return "", path
         if device == OWN_BOOT and isinstance(self.filesystem, Mounted):
-            prefix = own_prefix(self.filesystem.found.filesystem)
-            inside = path.removeprefix(prefix) if prefix and path.startswith(prefix + "/") else path
-            return "", f"{BOOT}/{inside.lstrip('/')}"
+            return "", in_boot(self.filesystem.found.filesystem, path)
         if device.startswith(("UUID=", "LABEL=")):
             return device, path
         raise CannotKnow(f"which device {device or '()'} is, only GRUB knows")
@@ -468,11 +466,7 @@ class Machine:
 
     def _by_uuid(self, uuid: str) -> str:
         for device, tree in self._trees():
-            own = tree.uuid
-            spellings = {own.lower(), own.lower().replace("-", "")}
-            if own.isdecimal():
-                spellings.add(f"{int(own):016x}")  # a pool's guid, as grub-probe writes it
-            if uuid.lower() in spellings or uuid.lower().replace("-", "") in spellings:
+            if has_uuid(tree, uuid):
                 return device
         return f"UUID={uuid}"
 

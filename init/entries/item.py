@@ -88,3 +88,20 @@ def locate(filesystem: Filesystem, path: str) -> str | None:
     if not path.startswith("/boot/"):
         options.append(BOOT + path)
     return next((option for option in options if is_file(filesystem, option)), None)
+
+
+def has_uuid(filesystem: Filesystem, uuid: str) -> bool:
+    """Whether GRUB's ``search --fs-uuid`` means this file system, in small or capital letters, with or without dashes.
+
+    A pool of ZFS is called by its guid in sixteen hexadecimal digits (grub-core/fs/zfs/zfs.c:zfs_uuid, GRUB 2.12).
+    """
+    own = filesystem.uuid
+    wanted = uuid.lower().replace("-", "")
+    return wanted == own.lower().replace("-", "") or (own.isdecimal() and wanted == f"{int(own):016x}")
+
+
+def in_boot(boot: Filesystem, path: str) -> str:
+    """Where the file that a boot loader calls ``path`` in ``boot`` lies in a tree that has ``boot`` at its /boot."""
+    prefix = own_prefix(boot)
+    inside = path.removeprefix(prefix) if prefix and path.startswith(prefix + "/") else path
+    return f"{BOOT}/{inside.lstrip('/')}"

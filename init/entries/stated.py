@@ -14,7 +14,7 @@ from init import image, roots, snapshots
 from init.config import BootConfig
 from init.entries import bls, cmdline, grubenv, kernels, uki
 from init.entries.entry import BootEntry, Counter
-from init.entries.item import Item, Listing, is_file
+from init.entries.item import Item, Listing, has_uuid, in_boot, is_file, locate
 from init.entries.mounts import BOOT, Mounted
 from init.roots import TOP_LEVEL, BootRoot
 
@@ -105,15 +105,21 @@ def on_partitions(
     decided = {entry.place.where for entry in known if entry.default}
     for partition, filesystem in boot_partitions(devices, note):
         for item, _, named in _items(filesystem, partition.name, note):
-            if item.device:
-                continue
             place = _whose(item.options, places)
             if place is None:
                 note(f"{partition.name}: entry {item.title!r} is passed over: its root is none of those found here")
                 continue
+            files = filesystem
+            if item.device:
+                inside = _inside(item, place)
+                if inside is None:
+                    note(f"{partition.name}: entry {item.title!r} is passed over: its kernel is on {item.device}")
+                    continue
+                item, files = inside, place.files
             default = named and place.where not in decided
-            entry = _entry(item, place, filesystem, partition.name, config, default, partition)
-            if (place.where, BOOT + entry.kernel, entry.cmdline) not in seen:
+            entry = _entry(item, place, files, partition.name, config, default, partition)
+            kernel = entry.kernel if files is place.files else BOOT + entry.kernel
+            if (place.where, kernel, entry.cmdline) not in seen:
                 decided |= {place.where} if default else set()
                 yield entry
 
@@ -128,6 +134,25 @@ def _whose(options: str, places: Sequence[BootRoot]) -> BootRoot | None:
         return named
     having = [place for place in places if place.has(init) or roots.elsewhere(place.filesystem, init)]
     return having[0] if len(having) == 1 else None
+
+
+def _inside(item: Item, place: BootRoot) -> Item | None:
+    """``item``, whose kernel lies on another file system than its configuration, with paths in ``place``'s tree; None
+    when it is not there.  Ubuntu's installer has /boot/grub on the EFI system partition when the root is on ZFS."""
+    kind, _, value = item.device.partition("=")
+    trees = [place.filesystem, *([place.boot.found.filesystem] if isinstance(place.boot, Mounted) else [])]
+    for tree in trees:
+        if not (has_uuid(tree, value) if kind == "UUID" else kind == "LABEL" and tree.label == value):
+            continue
+        paths = (item.kernel, *item.initrds)
+        if tree is not place.filesystem:
+            found: list[str | None] = [in_boot(tree, path) for path in paths]
+        else:
+            found = [locate(tree, path) for path in paths]
+        there = [path for path in found if path is not None and is_file(place.files, path)]
+        if len(there) == len(paths):
+            return item._replace(kernel=there[0], initrds=tuple(there[1:]), device="")
+    return None
 
 
 def boot_partitions(devices: Iterable[BlockDevice], note: Note) -> Iterator[tuple[Partition, Filesystem]]:

@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from entrytrees import DATA, load
+from entrytrees import DATA, Tree, load
 from init_doubles import UUID, MemoryPool, bzimage, place, system
 from memoryfs import MemoryFilesystem
 
@@ -19,6 +19,7 @@ from fsdrivers.block import FileDevice
 from fsdrivers.filesystem import Filesystem
 from init import config, entries, roots
 from init.entries import BootEntry, cmdline, policy, stated
+from init.entries.mounts import Found, Mounted
 from init.roots import BootRoot
 
 CFG = """
@@ -272,6 +273,42 @@ def test_nixos_with_a_store_of_its_own(tmp_path: Path) -> None:
             f"root=UUID={UUID} rootflags=subvol=root init=/nix/store/x/init loglevel=4"
         ] * count
         assert not any(entry.notes[1:] for entry in found)
+
+
+ON_ZFS = """
+menuentry 'Ubuntu' {{ search --no-floppy --fs-uuid --set=root {boot:016x}
+ linux "/BOOT/ubuntu@/vmlinuz-6.8" root=ZFS="rpool/ROOT/ubuntu" ro quiet
+ initrd "/BOOT/ubuntu@/initrd.img-6.8" }}
+menuentry 'In the root' {{ search --no-floppy --fs-uuid --set=root {root:016x}
+ linux "/ROOT/ubuntu@/vmlinuz-6.5" root=ZFS="rpool/ROOT/ubuntu" ro }}
+menuentry 'Gone' {{ search --no-floppy --fs-uuid --set=root {boot:016x}
+ linux "/BOOT/ubuntu@/vmlinuz-6.9" root=ZFS="rpool/ROOT/ubuntu" ro }}
+menuentry 'Elsewhere' {{ search --no-floppy --fs-uuid --set=root 1234-ABCD
+ linux /vmlinuz-6.8 root=ZFS=rpool/ROOT/ubuntu }}
+"""
+
+
+def test_grubs_configuration_on_an_esp_with_kernels_in_a_pool(tmp_path: Path) -> None:
+    """As Ubuntu's installer has it with the root on ZFS."""
+    rpool, bpool = 0xF000_0000_0000_0001, 2
+    files = tmp_path / "files"
+    (files / "grub").mkdir(parents=True)
+    (files / "grub/grub.cfg").write_text(ON_ZFS.format(root=rpool, boot=bpool))
+    pool = MemoryPool({"rpool/ROOT/ubuntu": {}}, "rpool", str(rpool), kind="zfs")
+    tree = Tree(system() | {"vmlinuz-6.5": bzimage("6.5")}, "zfs", "rpool/ROOT/ubuntu", str(rpool))
+    boot = Tree({"vmlinuz-6.8": bzimage("6.8"), "initrd.img-6.8": b"initrd"}, "zfs", "bpool/BOOT/ubuntu", str(bpool))
+    place = BootRoot(pool, pool.roots()[0], tree, boot=Mounted(tree, Found(boot, "bpool")))
+    notes: list[str] = []
+    device = esp(tmp_path / "disk.img", files)
+    first, second = stated.on_partitions([device], [place], config.read(""), notes.append)
+    assert (first.title, first.kernel, first.initrds) == ("Ubuntu", "/boot/vmlinuz-6.8", ("/boot/initrd.img-6.8",))
+    assert first.cmdline == "root=ZFS=rpool/ROOT/ubuntu ro quiet"
+    assert first.open(first.initrds[0]).read() == b"initrd"
+    assert (second.title, second.kernel) == ("In the root", "/vmlinuz-6.5")
+    assert [note.partition(": ")[2] for note in notes] == [
+        f"entry 'Gone' is passed over: its kernel is on UUID={bpool:016x}",
+        "entry 'Elsewhere' is passed over: its kernel is on UUID=1234-ABCD",
+    ]
 
 
 def test_an_esp_that_is_damaged_or_none_is_a_note(tmp_path: Path) -> None:

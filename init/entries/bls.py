@@ -28,6 +28,7 @@ ARCHITECTURES = {"x86_64": "x64", "aarch64": "aa64", "riscv64": "riscv64", "loon
 _COUNTER = r"\+([0-9]{1,9})(?:-([0-9]{1,9}))?$"
 _LINE = r"[ \t]*([^ \t#][^ \t]*)[ \t]+(.*?)[ \t\r]*$"
 
+DEVICE_TREE = "its device tree is not taken over"
 # What Fedora's kernels mention and most systems do not set.
 OPTIONAL = ("tuned_params", "tuned_initrd", "early_initrd")
 
@@ -66,7 +67,10 @@ def collect(filesystem: Filesystem, machine: str, variables: Mapping[str, str], 
         if node in seen:
             continue
         seen.add(node)
-        for name in [name for name in names if _valid(name.lower())][: MAX_ITEMS - len(items)]:
+        names = [name for name in names if _valid(name.lower())]
+        if len(items) + len(names) > MAX_ITEMS:
+            notes.append(f"{directory}: only {MAX_ITEMS} of its {len(names)} entries are looked at")
+        for name in names[: MAX_ITEMS - len(items)]:
             path = f"{directory}/{name}"
             try:
                 items.append(_entry(filesystem, path, machine, variables, notes))
@@ -104,7 +108,7 @@ def _entry(filesystem: Filesystem, path: str, machine: str, variables: Mapping[s
     kernel = _expand(_program(fields), variables, path, [])
     where = locate(filesystem, kernel)
     if where is None:
-        raise _Unusable(f"{kernel} is not there")
+        raise _Unusable(f"{kernel} is not there, or no file")
     image = _image(filesystem, where, fields)
     options = " ".join(_expand(value, variables, path, notes) for value in _options(fields, variables))
     if len(options) > MAX_OPTIONS:
@@ -117,18 +121,20 @@ def _entry(filesystem: Filesystem, path: str, machine: str, variables: Mapping[s
         kernel=image.kernel if image else where,
         # The stub takes what it is given after what is in the image.
         initrds=(image.initrds if image else ()) + _initrds(filesystem, kernel, fields, variables, path),
-        options=_plain(options) if options or image is None else image.options,
+        options=plain(options) if options or image is None else image.options,
         version=version,
         sort_key=_last(fields, "sort-key"),
         machine_id=_last(fields, "machine-id"),
         tries_left=left,
         tries_done=done,
         counted="" if left is None else path,
-        remarks=("its device tree is not taken over",) if overlays else (),
+        remarks=((DEVICE_TREE,) if overlays else ()) + (image.remarks if image else ()),
     )
 
 
-def _plain(options: str) -> str:
+def plain(options: str) -> str:
+    """A command line as one line, its blanks as they are when there are quotes in it."""
+    options = options.replace("\n", " ")
     return " ".join(options.split()) if '"' not in options else options.strip()
 
 
@@ -181,7 +187,7 @@ def _initrds(
     for initrd in [*early, *stated]:
         where = locate(filesystem, initrd)
         if where is None:
-            raise _Unusable(f"the initrd {initrd} is not there")
+            raise _Unusable(f"the initrd {initrd} is not there, or no file")
         found.append(where)
     if len(found) > MAX_INITRDS:
         raise _Unusable(f"{len(found)} initrds")

@@ -6,11 +6,13 @@ UAPI's description of extlinux.conf.
 
 from __future__ import annotations
 
+import posixpath
+import re
 from typing import NamedTuple
 
 from fsdrivers.errors import FsError, NotADirectory, NotFound
 from fsdrivers.filesystem import Filesystem
-from init.entries.item import MAX_ITEMS, MAX_OPTIONS, Item, Listing, locate, read_text
+from init.entries.item import MAX_ITEMS, MAX_OPTIONS, Item, Listing, is_file, locate, read_text
 
 CONFIGS = (
     "/boot/extlinux/extlinux.conf", "/extlinux/extlinux.conf", "/boot/extlinux.conf", "/extlinux.conf",
@@ -21,6 +23,7 @@ MAX_INCLUDES = 16
 MAX_LINES = 20_000
 # What a label may start that is no kernel.
 _OTHER = ("localboot", "com32", "config", "pxe", "boot", "bss", "fdimage", "comboot", "fit", "menu quit", "kaslrseed")
+_VARIABLE = r"\$\{[^}]*\} ?"  # boot/pxe_utils.c:label_boot puts U-Boot's environment in
 _NOT_KERNELS = (".c32", ".cbt", ".com", ".bin", ".bss", ".bs", ".img", ".0", ".efi")
 
 
@@ -41,20 +44,25 @@ class _Reader:
         self.labels: list[_Label] = []
         self.notes: list[str] = []
         self._files = self._lines = 0
+        self._open: list[str] = []  # the files that are being read
 
     def read(self, path: str) -> None:
         """Take in the file at ``path``; raises FsError."""
         self._files += 1
-        if self._files > MAX_INCLUDES:
-            self.notes.append(f"{path}: more than {MAX_INCLUDES} files include each other")
+        if path in self._open or self._files > MAX_INCLUDES:
+            self.notes.append(
+                f"{path}: {'it includes itself' if path in self._open else 'too many files'}: passed over"
+            )
             return
+        self._open.append(path)
         directory = path.rpartition("/")[0]
         for line in read_text(self.filesystem, path, MAX_CONFIG).split("\n"):
             self._lines += 1
             if self._lines > MAX_LINES:
                 self.notes.append(f"{path}: only the first {MAX_LINES} lines are looked at")
-                return
+                break
             self._line(line.strip(), directory)
+        self._open.pop()
 
     def _line(self, line: str, directory: str) -> None:
         key, value = _split(line)
@@ -144,6 +152,7 @@ def _item(filesystem: Filesystem, label: _Label, shared: dict[str, str]) -> Item
         raise _Unusable("it names no kernel")
     options = fields.get("append", shared.get("append", ""))
     options = "" if options == "-" else options
+    options, unknown = re.subn(_VARIABLE, "", options)
     initrds = fields.get("initrd", shared.get("initrd", ""))
     words = options.split(" ")
     for word in words:
@@ -162,12 +171,18 @@ def _item(filesystem: Filesystem, label: _Label, shared: dict[str, str]) -> Item
         initrds=tuple(_place(filesystem, initrd, label.directory) for initrd in initrds.split(",") if initrd),
         options=" ".join(word for word in words if not word.startswith("initrd=")),
         version=name if name[:1].isdigit() else "",
-        remarks=("its device tree is not taken over",) if {"fdt", "devicetree", "fdtdir"} & fields.keys() else (),
+        remarks=(
+            *(("its device tree is not taken over",) if {"fdt", "devicetree", "fdtdir"} & fields.keys() else ()),
+            *(("variables of U-Boot's in its command line are left out",) if unknown else ()),
+        ),
     )
 
 
 def _place(filesystem: Filesystem, path: str, directory: str) -> str:
     found = locate(filesystem, absolute(path, directory))
     if found is None:
-        raise _Unusable(f"{path} is not there")
-    return found
+        raise _Unusable(f"{path} is not there, or no file")
+    plain = posixpath.normpath(found)
+    # Without the dots it is known by the name that others give it; behind a link they may mean another place.
+    same = is_file(filesystem, plain) and filesystem.resolve(plain) == filesystem.resolve(found)
+    return plain if same else found

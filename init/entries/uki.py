@@ -38,6 +38,15 @@ class Section(NamedTuple):
     size: int
 
 
+class Addons(NamedTuple):
+    """What lies beside an image for its stub: words for the command line, sections of addons, and what is not taken."""
+
+    options: str = ""
+    microcode: tuple[str, ...] = ()
+    initrds: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
 class Profile(NamedTuple):
     """What one profile of an image is made of: sections by name, its own in place of the shared ones."""
 
@@ -128,7 +137,7 @@ def one(filesystem: Filesystem, path: str, number: int) -> Item | None:
         return None
     if number >= len(found):
         raise NotFound(f"{path}, profile {number}")
-    return _item(file, path, found[number], [])
+    return _item(file, path, found[number], _addons(filesystem, path, _text(file, found[number], ".uname").strip(), []))
 
 
 def _items(filesystem: Filesystem, path: str, machine: str, notes: list[str]) -> Iterator[Item]:
@@ -137,19 +146,19 @@ def _items(filesystem: Filesystem, path: str, machine: str, notes: list[str]) ->
     if MACHINES.get(machine, wanted) != wanted:
         notes.append(f"{path} is passed over: it is for machine {wanted:#06x}")
         return
-    addons = _addons(filesystem, path, notes)
     for profile in profiles(found):
         if ".linux" not in profile.sections:
             notes.append(f"{path} is passed over: it has no .linux section")
             return
-        yield _item(file, path, profile, addons)
+        yield _item(file, path, profile, _addons(filesystem, path, _text(file, profile, ".uname").strip(), notes))
 
 
-def _item(file: File, path: str, profile: Profile, addons: list[str]) -> Item:
+def _item(file: File, path: str, profile: Profile, addons: Addons) -> Item:
     release, about = (_pairs(_text(file, profile, part)) for part in (".osrel", ".profile"))
     name, left, done = bls.counter(path.rpartition("/")[2][:-4])
     kernel = _text(file, profile, ".uname").strip()
     title = release.get("PRETTY_NAME") or release.get("NAME") or name
+    trees = {".dtb", ".dtbauto"} & profile.sections.keys()
     mark = f"@{profile.number}" if profile.number else ""
     if about.get("TITLE"):
         title += f" ({about['TITLE']})"
@@ -159,14 +168,19 @@ def _item(file: File, path: str, profile: Profile, addons: list[str]) -> Item:
         id=f"{name}.efi{mark}",
         title=title,
         kernel=f"{path}{MARK}.linux{mark}",
-        # The stub puts microcode first; .initrd follows.
-        initrds=tuple(f"{path}{MARK}{part}{mark}" for part in (".ucode", ".initrd") if part in profile.sections),
-        options=" ".join([*_text(file, profile, ".cmdline").split(), *addons]),
+        # The stub puts microcode first, that of addons before all; their initrds come last.
+        initrds=(
+            *addons.microcode,
+            *(f"{path}{MARK}{part}{mark}" for part in (".ucode", ".initrd") if part in profile.sections),
+            *addons.initrds,
+        ),
+        options=" ".join(part for part in (bls.plain(_text(file, profile, ".cmdline")), addons.options) if part),
         version=kernel or release.get("VERSION_ID", ""),
         sort_key=release.get("IMAGE_ID") or release.get("ID", ""),
         tries_left=left,
         tries_done=done,
         counted="" if left is None else path,
+        remarks=tuple(dict.fromkeys((*(bls.DEVICE_TREE for _ in trees), *addons.remarks))),
     )
 
 
@@ -182,11 +196,14 @@ def _pairs(text: str) -> dict[str, str]:
     return values
 
 
-def _addons(filesystem: Filesystem, path: str, notes: list[str]) -> list[str]:
-    """What the addons beside an image put behind its command line: src/boot/stub.c:load_addons, systemd 257."""
-    words: list[str] = []
-    top = path[: path.upper().rindex("/EFI/LINUX")]
-    for directory in (f"{top}/loader/addons", f"{path}.extra.d"):
+def _addons(filesystem: Filesystem, path: str, kernel: str, notes: list[str]) -> Addons:
+    """The addons for all images and those of this one: src/boot/stub.c:load_addons and run, systemd 257.
+
+    ``kernel`` is the image's .uname: an addon that has one is for this kernel alone.
+    """
+    found = Addons()
+    top, last = path[: max(path.upper().rfind("/EFI/LINUX"), 0)], f"{path}.extra.d"
+    for directory in (f"{top}/loader/addons", last):
         try:
             names = [entry.name for entry in filesystem.listdir(directory)]
         except (NotFound, NotADirectory):
@@ -196,11 +213,27 @@ def _addons(filesystem: Filesystem, path: str, notes: list[str]) -> list[str]:
             continue
         for name in [name for name in names if name.lower().endswith(".addon.efi")][:MAX_ADDONS]:
             try:
-                file = filesystem.open(f"{directory}/{name}")
-                words += _text(file, Profile(0, {found.name: found for found in sections(file)[1]}), ".cmdline").split()
+                found = _with_addon(found, filesystem.open(f"{directory}/{name}"), kernel)
             except FsError as error:
                 notes.append(f"{directory}/{name} is passed over: {error}")
-    return words
+        if directory == last and any(name.lower().endswith((".cred", ".raw")) for name in names):
+            found = found._replace(remarks=(*found.remarks, "the credentials and extensions beside it are left behind"))
+    return found
+
+
+def _with_addon(addons: Addons, file: File, kernel: str) -> Addons:
+    """``addons`` and one more.  Raises Corrupt, TooLarge, the driver's errors."""
+    own = Profile(0, {found.name: found for found in sections(file)[1]})
+    wanted = _text(file, own, ".uname").strip()
+    if wanted and kernel and wanted != kernel:
+        return addons
+    options = bls.plain(_text(file, own, ".cmdline"))
+    return Addons(
+        " ".join(part for part in (addons.options, options) if part),
+        addons.microcode + tuple(f"{file.path}{MARK}{part}" for part in own.sections if part == ".ucode"),
+        addons.initrds + tuple(f"{file.path}{MARK}{part}" for part in own.sections if part == ".initrd"),
+        addons.remarks + ((bls.DEVICE_TREE,) if ".dtb" in own.sections else ()),
+    )
 
 
 def _text(file: File, profile: Profile, name: str) -> str:

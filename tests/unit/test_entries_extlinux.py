@@ -108,3 +108,22 @@ def test_hostile() -> None:
 def test_any_file_ends(lines: list[tuple[str, str]]) -> None:
     found = listing("\n".join(f"{key} {value}" for key, value in lines), "include more.cfg\nlabel z\n")
     assert isinstance(found, Listing)
+
+
+def test_what_only_u_boot_knows_is_left_out() -> None:
+    config = b"label a\nlinux ../k\nappend ${cbootargs} root=/dev/x ${bootargs} quiet\n"
+    found = extlinux.entries(Tree({"boot": {"extlinux": {"extlinux.conf": config}, "k": b"k"}}, "btrfs"))
+    assert found.items[0].options == "root=/dev/x quiet"
+    assert found.items[0].kernel == "/boot/k"
+    assert "U-Boot" in found.items[0].remarks[0]
+
+
+def test_dots_behind_a_link_stay() -> None:
+    config = b"label a\nlinux link/../k\n"
+    tree: dict[str, object] = {
+        "boot": {"extlinux": {"extlinux.conf": config, "link": "/other/place", "k": b"wrong"}},
+        "other": {"place": {}, "k": b"right"},
+    }
+    filesystem = Tree(tree, "btrfs")
+    found = extlinux.entries(filesystem)
+    assert filesystem.read_file(found.items[0].kernel, 9) == b"right"

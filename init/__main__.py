@@ -123,6 +123,8 @@ def boot(machine: Machine) -> None:
         console.say(f"would boot {choice.order[0].describe()}")
         raise NothingBoots("poolboot.handover=none: found what to boot, and stays here")
     order = choice.order
+    for reason in choice.reasons:
+        console.debug(f"{order[0].id} comes first, as {reason}")
     if order and (seconds := menu_seconds(machine, entries, order[0])) is not None:
         picked = ask(machine, entries, entries.index(order[0]) if order[0] in entries else 0, seconds)
         if picked is None:

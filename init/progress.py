@@ -18,7 +18,7 @@ class Progress:
         self, doing: str, total: int, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._doing, self._total, self._say, self._clock = doing, total, say, clock
-        self._start = clock()
+        self._start, self._busy = clock(), time.process_time()
         self._speak = self._start + MUTE
         self._done = 0
 
@@ -39,3 +39,7 @@ class Progress:
     def slow(self) -> bool:
         """Whether it takes, or took, so long that a person wonders."""
         return self._clock() - self._start >= MUTE
+
+    def work(self, factor: float) -> int:
+        """``factor`` times the seconds that the processor was busy with it, at least one: no disk slows that down."""
+        return max(1, round(factor * (time.process_time() - self._busy)))

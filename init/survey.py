@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from fsdrivers import pools
 from fsdrivers.block import BlockDevice
 from fsdrivers.errors import FsError
 from fsdrivers.pool import Pool
-from init import entries, roots, snapshots
+from init import entries, report, roots, snapshots
 from init.config import BootConfig
 from init.entries import mounts, policy
 from init.entries.entry import BootEntry
@@ -107,14 +108,23 @@ class Survey:
 
     def _entries_of(self, pool: Pool) -> list[BootEntry]:
         found: list[BootEntry] = []
-        for place in roots.candidates(pool, self.config, self.note):
-            place = mounts.mount(place, self.pools, self._devices, self.note)
-            self.roots.append(place)
-            try:
-                found += entries.find(place, self.config, self.note)
-            except FsError as error:
-                self.note(f"{place.where}: {error}")
+        with self._noting(pool.name or pool.uuid):
+            for place in roots.candidates(pool, self.config, self.note):
+                with self._noting(place.where):
+                    place = mounts.mount(place, self.pools, self._devices, self.note)
+                    self.roots.append(place)
+                    found += entries.find(place, self.config, self.note)
         return _as_the_loader_has_it(found)
+
+    @contextmanager
+    def _noting(self, where: str) -> Iterator[None]:
+        """What goes wrong in the body is a note: other roots may do.  Also a fault of ours, with the place of it."""
+        try:
+            yield
+        except FsError as error:
+            self.note(f"{where}: {error}")
+        except Exception as error:
+            self.note(f"{where}: internal error: {', from '.join(report.causes(error))}")
 
 
 def _as_the_loader_has_it(found: list[BootEntry]) -> list[BootEntry]:

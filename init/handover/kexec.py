@@ -25,6 +25,7 @@ from init.progress import Progress
 # kernel/kexec_core.c:kimage_load_normal_segment, v6.12.
 BUFFERS = 2
 MARGIN = 24 << 20  # bytes left for page tables, caches of the drivers and ourselves
+LOADING = 2.5  # what the kernel's copies and SHA-256 take, in multiples of our own work on the same bytes (measured)
 CPIO_ALIGN = 4  # bytes between concatenated initrds; init/initramfs.c:unpack_to_rootfs, v6.12
 
 _ADVICE = {
@@ -73,8 +74,8 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
     try:
         with CLOCK.of(READ):
             initrd = load(parts, progress) if parts else None
-        if progress.slow:  # then this is, too, and cannot be looked at while it works
-            say(f"the kernel copies and checks {human(size)}, which takes about as long as reading did")
+        if progress.slow:
+            say(f"the kernel copies and checks {human(size)}, which takes roughly {progress.work(LOADING)} s")
         with CLOCK.of(LOAD):
             syscalls.kexec_file_load(kernel, initrd, entry.cmdline)
     except FsError:  # some of those are OSErrors, too

@@ -64,6 +64,50 @@ def test_a_small_machine_says_what_is_missing_and_boots_the_next_entry(machine: 
         assert guest.expect("booted with: (.*)")[1].strip() == last.strip()
 
 
+def test_a_kernel_that_does_not_fit_unpacked_is_refused(machine: Machines, menu_disk: Path) -> None:
+    """The running kernel would take the pages for it, and deadlock: kernel and initrd themselves do fit three times."""
+    with machine([menu_disk], "poolboot.entry=2 poolboot.handover=kexec", memory=128) as guest:
+        guest.expect(
+            r"poolboot: error: .*6\.1\.0-1-test: ([0-9.]+) MiB of memory are missing: to load \S+ "
+            r"\(13\.\d MiB, unpacked 5\d\.\d MiB\) and \d+ KiB of initrd takes 1\d\d MiB, [0-9.]+ MiB are free",
+            90,
+        )
+        guest.expect("poolboot: error: none of the entries could be booted", 60)
+        guest.expect("poolboot> ")
+
+
+def test_a_disk_that_is_pulled_while_it_is_read_and_comes_back(
+    machine: Machines, menu_disk: Path, tmp_path: Path
+) -> None:
+    """A slow disk: reading says how far it is.  Without the disk all entries fail, a key keeps the machine from
+    restarting, and when the disk is back under another name, retry boots from it."""
+    panel = Panel(tmp_path / "qmp")
+    disk = f"driver=throttle,node-name=slow,throttle-group=slow,read-only=on,file.driver=file,file.filename={menu_disk}"
+    options = [
+        *panel.options, "-device", "qemu-xhci,id=usb", "-object", "throttle-group,id=slow,x-bps-total=4000000",
+        "-blockdev", disk, "-device", "usb-storage,bus=usb.0,drive=slow,id=first",
+    ]  # fmt: skip
+    with machine([], "rootflags=subvol=payload poolboot.on-error=reboot", options=options) as guest:
+        guest.expect(r"poolboot: reading kernel and initrd: [0-9.]+ MiB of 50\.0 MiB, about \d+ s more", 120)
+        panel.ask("device_del", id="first")
+        guest.expect("poolboot: error: Layout payload.*: /dev/sda: cannot read", 60)
+        guest.expect("poolboot: reboot in 5 s, as poolboot.on-error=reboot; any key stops this", 60)
+        guest.send(" ")
+        guest.expect("poolboot> ")
+        guest.send("devices\n")
+        guest.expect("^/dev/sda  512 MiB, gone")
+        guest.expect("poolboot> ")
+        panel.ask("device_add", driver="usb-storage", bus="usb.0", id="second", drive="slow")
+        guest.send("dmesg 1\n")
+        while "Attached SCSI disk" not in guest.expect(r"^\[ *[0-9.]+\] (.*)$")[1]:
+            guest.send("dmesg 1\n")
+        guest.send("devices\n")
+        guest.expect("^/dev/sd[ab]  new; retry looks at it")
+        guest.send("retry\n")
+        guest.expect("poolboot: booting Layout payload", 60)
+        guest.expect(r"poolboot: the kernel copies and checks 50\.0 MiB, which takes roughly \d+ s", 90)
+
+
 def test_the_menu_over_a_dumb_line(machine: Machines, menu_disk: Path) -> None:
     """Arrow keys in pieces, numbers, details, a snapshot, its command line edited, and then it boots as edited."""
     with machine([menu_disk], "poolboot.timeout=60") as guest:

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from init_doubles import UUID, MemoryPool, TestConsole, system
@@ -25,6 +26,7 @@ from init.devices import Disks
 from init.handover import Refused, power
 from init.modules import Modules
 from init.rescue import Rescue
+from init.roots import BootRoot
 from init.survey import Survey
 from init.terminal import Terminal
 
@@ -610,3 +612,24 @@ def test_costly_modules_are_imported_only_where_they_are_needed(path: Path) -> N
 def test_one_version() -> None:
     project = tomllib.loads((Path(init.__file__).parents[1] / "pyproject.toml").read_text())
     assert project["project"]["version"] == init.VERSION
+
+
+def test_a_bug_in_reading_one_root_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    from init import entries
+
+    find = entries.find
+
+    def buggy(place: BootRoot, *rest: Any) -> list[handover.BootEntry]:
+        if place.root.name == "@":
+            raise ZeroDivisionError("a bug")
+        return find(place, *rest)
+
+    monkeypatch.setattr(entries, "find", buggy)
+    pool = MemoryPool({"@": system("6.12.1"), "@rootfs": system("6.9")})
+    bench = Bench(monkeypatch, [(0, [pool])])
+    lines = bench.boot()
+    assert any(
+        line.startswith("poolboot: note: tank:@: internal error: ZeroDivisionError: a bug (test_init_boot.py:")
+        for line in lines
+    )
+    assert bench.staged == [f"6.9 {CMDLINE.replace('@', '@rootfs')}"]

@@ -81,7 +81,7 @@ class Survey:
 
     def inside(self, snapshot: Snapshot, like: BootEntry) -> list[BootEntry]:
         """What can be booted from ``snapshot``, one of the root of ``like``."""
-        return entries.of_snapshot(snapshot, like, self.config, self.note)
+        return entries.of_snapshot(snapshot, like, self.config, self.note, self._devices)
 
     def look_for(self, asked: str) -> BootEntry | None:
         """The entry that ``asked`` (as poolboot.entry= has it) means.
@@ -94,7 +94,7 @@ class Survey:
             return found
         for entry, snapshot in self._snapshots():
             if snapshot.named(asked):
-                known += entries.of_snapshot(snapshot, entry, self.config, self.note)
+                known += entries.of_snapshot(snapshot, entry, self.config, self.note, self._devices)
                 return policy.find(known, asked)
         return None
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from fsdrivers.block import BlockDevice
 from fsdrivers.errors import FsError
 from init import snapshots
 from init.config import BootConfig
@@ -73,13 +74,17 @@ def snapshots_of(entry: BootEntry, note: Callable[[str], None]) -> list[Snapshot
 
 
 def of_snapshot(
-    snapshot: Snapshot, like: BootEntry, config: BootConfig, note: Callable[[str], None]
+    snapshot: Snapshot,
+    like: BootEntry,
+    config: BootConfig,
+    note: Callable[[str], None],
+    devices: Iterable[BlockDevice] = (),
 ) -> list[BootEntry]:
     """What can be booted from ``snapshot``, the newest kernel first; empty with a note when that is nothing.
 
     The kernels are the snapshot's own, or those in the snapshot of the same name of a dataset that is the root's /boot.
-    When it has none (they lie on a partition), that of ``like``, an entry of the root that it is a snapshot of, is
-    taken with the snapshot as its root.
+    When it has none, they are those that entries on the boot partitions of ``devices`` state for it; without any, that
+    of ``like``, an entry of the root that it is a snapshot of, is taken with the snapshot as its root.
     """
     try:
         tree = snapshot.pool.open(snapshot.root.name)
@@ -88,7 +93,8 @@ def of_snapshot(
         note(f"{snapshot.where} cannot be opened: {error}")
         return []
     place = mounts.with_snapshot(place, like.place, note)
-    found = sorted(kernels.find(place, config, note), key=lambda entry: entry.sort_key, reverse=True)
+    found = list(kernels.find(place, config, note)) or list(on_partitions(devices, [place], config, lambda _: None))
+    found.sort(key=lambda entry: entry.sort_key, reverse=True)
     if not found and like.files is not None:
         found = [stated.with_root(like, place, config)]
     if not found:

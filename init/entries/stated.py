@@ -103,9 +103,14 @@ def on_partitions(
     """
     seen = {(entry.place.where, entry.kernel, entry.cmdline) for entry in known}
     decided = {entry.place.where for entry in known if entry.default}
+    trees = [_Trees(place) for place in places]
     for partition, filesystem in boot_partitions(devices, note):
+        earlier = 0
         for item, _, named in _items(filesystem, partition.name, note):
             place = _whose(item.options, places)
+            if place is None and any(one.is_snapshot(item) for one in trees):
+                earlier += 1
+                continue
             if place is None:
                 note(f"{partition.name}: entry {item.title!r} is passed over: its root is none of those found here")
                 continue
@@ -122,6 +127,8 @@ def on_partitions(
             if (place.where, kernel, entry.cmdline) not in seen:
                 decided |= {place.where} if default else set()
                 yield entry
+        if earlier:
+            note(f"{partition.name}: {earlier} entries for snapshots are left out: these are listed of themselves")
 
 
 def _whose(options: str, places: Sequence[BootRoot]) -> BootRoot | None:
@@ -265,7 +272,7 @@ def _entry(
         text = cmdline.stated(item.options, place, config, own, _initrd(files, item))
         if not own:
             remarks.append("its command line names another root than the one that it lies in")
-    version = item.version or _header_version(files, item.kernel)
+    version = _release(item, place, files)
     if not item.initrds:
         remarks.append("no initrd: only a kernel with the root's driver built in can start this")
     remarks += kernels.without_modules(place, version)
@@ -310,6 +317,16 @@ def with_root(entry: BootEntry, place: BootRoot, config: BootConfig) -> BootEntr
     remarks += kernels.without_modules(place, entry.version)
     name = entry.id.rpartition("/")[2]
     return entry._replace(id=f"{place.where}/{name}", place=place, cmdline=text, notes=tuple(remarks), default=False)
+
+
+def _release(item: Item, place: BootRoot, files: Filesystem) -> str:
+    """The version of ``item``'s kernel: the one that is stated when there are modules for it, else what the kernel
+    says.  A stated one may be that of the system (a unified image without .uname), or have a snapshot's number in
+    front (openSUSE's sdbootutil)."""
+    stated = item.version.rpartition("@")[2]
+    if stated[:1].isdigit() and place.has(f"/lib/modules/{stated}"):
+        return stated
+    return _header_version(files, item.kernel) or stated
 
 
 def _header_version(files: Filesystem, path: str) -> str:

@@ -249,6 +249,30 @@ def test_the_default_of_loader_conf_on_an_esp(tmp_path: Path, conf: str, default
     )
 
 
+def test_entries_of_sdbootutil_for_a_root_and_its_snapshots(tmp_path: Path) -> None:
+    """openSUSE without GRUB: a version has the snapshot's number in front, every snapshot its own entries."""
+    root = "5f0e1b7c-8f5a-4d0b-9a53-0c6f1de2a001"
+    tree, names = system(), [f"@/.snapshots/{number}/snapshot" for number in (1, 2, 3)]
+    tree["boot"], tree["lib"] = {}, {"modules": {"6.10.5-1-default": {}, "6.10.4-1-default": {}}}
+    pool = Pool(dict.fromkeys(names, tree), uuid=root, readonly=tuple(names[1:]), origins={names[1]: names[0]})
+    device = esp(tmp_path / "disk.img", DATA / "opensuse-tumbleweed-sdbootutil" / "tree")
+    notes: list[str] = []
+    place = BootRoot(pool, pool.roots()[0], pool.open(names[0]))
+    found = list(stated.on_partitions([device], [place], config.read(""), notes.append))
+    assert [(entry.version, entry.notes) for entry in found] == [("6.10.5-1-default", ()), ("6.10.4-1-default", ())]
+    assert found[0].title == "openSUSE Tumbleweed 20240815"
+    assert len(notes) == 1
+    assert "1 entries for snapshots" in notes[0]
+    newest, older = entries.snapshots_of(found[0], notes.append)
+    (own,) = entries.of_snapshot(older, found[0], config.read(""), notes.append, [device])
+    assert own.version == "6.10.4-1-default"
+    assert own.cmdline.split()[1] == "rootflags=subvol=@/.snapshots/2/snapshot"
+    assert own.snapshot == older
+    (like,) = entries.of_snapshot(newest, found[0], config.read(""), notes.append, [device])
+    assert like.version == "6.10.5-1-default"  # nothing is stated for this one
+    assert like.cmdline.split()[1] == "rootflags=subvol=@/.snapshots/3/snapshot"
+
+
 def nixos(uuid: str) -> Pool:
     """Its root has links into a store that is in a subvolume of its own, and no init."""
     etc: dict[str, object] = {"NIXOS": b"", "os-release": "/etc/static/os-release", "static": "/nix/store/x"}

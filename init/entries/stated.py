@@ -126,7 +126,8 @@ def on_partitions(
             kernel = entry.kernel if files is place.files else BOOT + entry.kernel
             if (place.where, kernel, entry.cmdline) not in seen:
                 decided |= {place.where} if default else set()
-                yield entry
+                # Names of devices change from boot to boot, and an id may be remembered.
+                yield entry._replace(id=f"{filesystem.uuid or partition.name}/{item.id}")
         if earlier:
             note(f"{partition.name}: {earlier} entries for snapshots are left out: these are listed of themselves")
 

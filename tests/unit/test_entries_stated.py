@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import struct
 import subprocess
 import uuid
@@ -220,6 +221,8 @@ def test_type_2_on_an_esp(tmp_path: Path) -> None:
     assert found[0].open_kernel().read() == b"the kernel of the image\n"
     assert found[0].open(found[0].initrds[0]).read() == b"microcode\n"
     assert any("Factory reset" in note and "root" in note for note in notes)
+    # Ids are remembered from boot to boot: they must not hold a name that another disk may get.
+    assert all(re.match("[0-9A-F]{4}-[0-9A-F]{4}/debian", entry.id) for entry in found)
 
 
 @pytest.mark.parametrize(("conf", "default"), [("default old.conf", "old"), ("default new.efi", "new.efi"), ("", None),

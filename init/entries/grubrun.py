@@ -351,7 +351,10 @@ class Machine:
         if device == OWN:
             return "", path
         if device == OWN_BOOT and isinstance(self.filesystem, Mounted):
-            return "", in_boot(self.filesystem.found.filesystem, path)
+            boot = self.filesystem.found.filesystem
+            if boot.kind == "zfs" and not path.startswith(own_prefix(boot) + "/"):
+                return f"UUID={boot.uuid}", path  # another dataset or a snapshot of that pool
+            return "", in_boot(boot, path)
         if device.startswith(("UUID=", "LABEL=")):
             return device, path
         raise CannotKnow(f"which device {device or '()'} is, only GRUB knows")

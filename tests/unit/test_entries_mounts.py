@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from entrytrees import DATA
+from entrytrees import DATA, load
 from hypothesis import given
 from hypothesis import strategies as st
 from init_doubles import UUID, MemoryPool, bzimage, initrd, system
@@ -129,7 +129,7 @@ class ZfsPool(MemoryPool):
 
     def open(self, root: str | None = None) -> Filesystem:
         filesystem = super().open(root)
-        filesystem.kind = "zfs"
+        filesystem.kind, filesystem.uuid = "zfs", self.uuid
         return filesystem
 
 
@@ -188,6 +188,22 @@ def test_of_two_boot_environments_the_one_that_the_boot_loader_starts_comes_firs
     trees = {"rpool/ROOT/before": root(""), "rpool/ROOT/one": root("")}
     found, _ = survey(monkeypatch, ZfsPool(trees, "rpool"), bpool("one"))
     assert found[0].cmdline.split()[0] == "root=ZFS=rpool/ROOT/before"
+
+
+def test_ubuntus_history_is_left_out_for_the_snapshots_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    name, tree = "ROOT/ubuntu_8bk3x2", load(DATA / "ubuntu-22.04-zfs-bpool" / "tree" / "boot")
+    earlier = [f"rpool/{name}@{snapshot}" for snapshot in ("autozsys_k56fr6", "before-upgrade")]
+    rpool = ZfsPool({one: root("") for one in (f"rpool/{name}", *earlier)}, "rpool", readonly=tuple(earlier))
+    boot = ZfsPool({"bpool": {}, "bpool/BOOT/ubuntu_8bk3x2": tree}, "bpool", "bpool/BOOT/ubuntu_8bk3x2")
+    boot.uuid = "7556890201003380076"
+    found, notes = survey(monkeypatch, rpool, boot)
+    assert [one.title for one in found if not one.rescue] == [
+        "Ubuntu 22.04 LTS", "Ubuntu 22.04 LTS, with Linux 5.15.0-89-generic",
+    ]  # fmt: skip
+    assert found[0].cmdline == f"root=ZFS=rpool/{name} ro quiet splash vt.handoff=1"
+    assert notes[1:] == [
+        f"rpool:rpool/{name}: 8 entries for its snapshots are left out: these are listed of themselves"
+    ]
 
 
 def test_a_snapshot_goes_with_the_snapshot_of_its_boot() -> None:

@@ -19,7 +19,7 @@ CONFIGS = (
     "/boot/syslinux/extlinux.conf", "/boot/syslinux/syslinux.cfg", "/syslinux/syslinux.cfg", "/syslinux.cfg",
 )  # fmt: skip
 MAX_CONFIG = 1 << 20  # bytes of one file
-MAX_INCLUDES = 16
+MAX_INCLUDES = 64
 MAX_LINES = 20_000
 # What a label may start that is no kernel.
 _OTHER = ("localboot", "com32", "config", "pxe", "boot", "bss", "fdimage", "comboot", "fit", "menu quit", "kaslrseed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -30,6 +31,8 @@ _FEATURES = (
     "feature_nativedisk_cmd", "feature_timeout_style",
 )  # fmt: skip
 _CPUS = {"x86_64": "x86_64", "aarch64": "arm64"}
+
+_TO_QUOTE = re.compile(r"""['"]|\\(?!x[0-9A-Fa-f]{2})""")
 
 # Commands without a say in what is booted; they count as having worked.
 _IGNORED = frozenset((
@@ -539,7 +542,7 @@ class Machine:
 
 
 def _quote(word: str) -> str:
-    """One argument as GRUB hands it to the kernel: grub-core/lib/cmdline.c:grub_create_loader_cmdline, GRUB 2.12."""
-    for char in "\\'\"":
-        word = word.replace(char, "\\" + char)
+    """One argument as GRUB hands it to the kernel: grub-core/lib/cmdline.c:grub_create_loader_cmdline, GRUB 2.12; with
+    "\\x20" and the like as they are, which is Fedora's."""
+    word = _TO_QUOTE.sub(r"\\\g<0>", word)
     return f'"{word}"' if " " in word else word

@@ -268,3 +268,9 @@ def test_what_somebody_types_is_not_known() -> None:
     assert [item.title for item in found.items] == ["A"]
     assert len(found.notes) == 1
     assert "types" in found.notes[0]
+
+
+def test_escaped_characters_for_the_kernel() -> None:
+    r"""\x20 is for udev's names of labels, and goes to the kernel as it stands in a script of Fedora's kind."""
+    item = only(ENTRY.format(r"a=hd:LABEL=CentOS\x207 b=\x2 c='\x20 d' e=\\f '\g'"))
+    assert item.options == r'''a=hd:LABEL=CentOS\x207 b=x2 "c=\x20 d" e=\\f \\g'''

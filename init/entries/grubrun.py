@@ -32,6 +32,9 @@ _FEATURES = (
 )  # fmt: skip
 _CPUS = {"x86_64": "x86_64", "aarch64": "arm64"}
 
+# What grub-reboot writes (util/grub-reboot.in), and the default that it takes the place of.
+_ONCE = frozenset(("next_entry", "prev_saved_entry"))
+
 _TO_QUOTE = re.compile(r"""['"]|\\(?!x[0-9A-Fa-f]{2})""")
 
 # Commands without a say in what is booted; they count as having worked.
@@ -426,7 +429,11 @@ class Machine:
         except (FsError, CannotKnow):
             return False
         for name, value in (values or {}).items():
-            if not names or name in names:
+            if name in _ONCE:
+                # GRUB clears it when it reads it.  Nobody does here: it would be for ever.
+                if value:
+                    self.note(f"{name}={value} in GRUB's environment is a wish for one boot: not followed")
+            elif not names or name in names:
                 self.variables[name] = value
         return values is not None
 

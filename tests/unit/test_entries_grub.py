@@ -273,4 +273,16 @@ def test_what_somebody_types_is_not_known() -> None:
 def test_escaped_characters_for_the_kernel() -> None:
     r"""\x20 is for udev's names of labels, and goes to the kernel as it stands in a script of Fedora's kind."""
     item = only(ENTRY.format(r"a=hd:LABEL=CentOS\x207 b=\x2 c='\x20 d' e=\\f '\g'"))
-    assert item.options == r'''a=hd:LABEL=CentOS\x207 b=x2 "c=\x20 d" e=\\f \\g'''
+    assert item.options == r"""a=hd:LABEL=CentOS\x207 b=x2 "c=\x20 d" e=\\f \\g"""
+
+
+def test_a_wish_for_one_boot_is_not_followed_as_it_could_not_be_taken_back() -> None:
+    script = (
+        'load_env\nif [ "${next_entry}" ]; then set default="${next_entry}"; else set default="${saved_entry}"; fi\n'
+    )
+    script += "\n".join(f"menuentry {name} --id {name} {{ linux /boot/vmlinuz-6.1 }}" for name in "abc")
+    block = b"# GRUB Environment Block\nsaved_entry=b\nnext_entry=c\n###"
+    found = listing(script, {"grubenv": block})
+    assert found.default == 1
+    assert "next_entry=c" in found.notes[0]
+    assert not listing(script, {"grubenv": block.replace(b"=c", b"=")}).notes

@@ -32,7 +32,7 @@ _FEATURES = (
 )  # fmt: skip
 _CPUS = {"x86_64": "x86_64", "aarch64": "arm64"}
 
-# What grub-reboot writes (util/grub-reboot.in), and the default that it takes the place of.
+# What grub-reboot writes (util/grub-reboot.in), and, before GRUB 2.00, the default that it takes the place of.
 _ONCE = frozenset(("next_entry", "prev_saved_entry"))
 
 _TO_QUOTE = re.compile(r"""['"]|\\(?!x[0-9A-Fa-f]{2})""")
@@ -428,6 +428,8 @@ class Machine:
             values = grubenv.parse(read_text(self.filesystem, self._local(path), grubenv.MAX_SIZE))
         except (FsError, CannotKnow):
             return False
+        if values and values.get("prev_saved_entry"):
+            values["saved_entry"] = values["prev_saved_entry"]
         for name, value in (values or {}).items():
             if name in _ONCE:
                 # GRUB clears it when it reads it.  Nobody does here: it would be for ever.

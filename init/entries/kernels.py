@@ -157,7 +157,8 @@ def pair(names: list[str], directory: str) -> list[Pair]:
 def _real(filesystem: Filesystem, pairs: list[Pair], note: Callable[[str], None]) -> Iterator[Pair]:
     """The pairs whose kernel is a regular file, each file once: plain names are often links to versioned ones."""
     seen = set()
-    for found in sorted(pairs, key=lambda pair: not pair.version):
+    # Slackware has one initrd.gz, for what its vmlinuz leads to.
+    for found in sorted(pairs, key=lambda pair: (not pair.initrds, not pair.version)):
         try:
             node = filesystem.resolve(found.kernel)
             kind = filesystem.stat(node).type

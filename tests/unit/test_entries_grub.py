@@ -286,3 +286,5 @@ def test_a_wish_for_one_boot_is_not_followed_as_it_could_not_be_taken_back() -> 
     assert found.default == 1
     assert "next_entry=c" in found.notes[0]
     assert not listing(script, {"grubenv": block.replace(b"=c", b"=")}).notes
+    older = block.replace(b"next_entry=c", b"prev_saved_entry=c")
+    assert listing(script, {"grubenv": older}).default == 2  # what is wanted again afterwards

@@ -74,6 +74,17 @@ def test_a_link_to_a_kernel_is_no_second_kernel() -> None:
     assert notes == ["kernel passed over: /boot/vmlinuz-gone: no such file or directory"]
 
 
+def test_an_initrd_for_what_a_link_leads_to() -> None:
+    """Slackware: /boot/initrd.gz goes with /boot/vmlinuz, whichever kernel that is."""
+    tree = system()
+    tree["boot"] = {"vmlinuz-generic-5.15.19": bzimage("5.15.19"), "vmlinuz": "vmlinuz-generic-5.15.19",
+                    "vmlinuz-huge-5.15.19": bzimage("5.15.19"), "initrd.gz": b"i"}  # fmt: skip
+    found, _ = find(place(tree))
+    assert [(entry.kernel, entry.initrds) for entry in found] == [
+        ("/boot/vmlinuz", ("/boot/initrd.gz",)), ("/boot/vmlinuz-huge-5.15.19", ()),
+    ]  # fmt: skip
+
+
 def test_a_kernel_whose_name_has_no_version_tells_it_itself() -> None:
     tree = system()
     tree["boot"] = {"vmlinuz-linux": bzimage("6.12.1-arch1-1"), "initramfs-linux.img": initrd("arch")}

@@ -186,6 +186,7 @@ def leave(machine: Machine, entry: BootEntry, ways: Sequence[str] | None = None)
 
             entry = appended.attach(entry, config, machine.disks.devices)
         console.say(f"booting {entry.describe()}")
+        machine.watchdog.hold()
         way = handover.stage(entry, config, console.say, ways)
         survey.health([entry.place], lambda line: console.once(f"health: {line}"))
         if machine.firmware and machine.survey:

@@ -161,8 +161,12 @@ def pool_line(pool: Pool) -> str:
 def missing_text(pool: Pool) -> str:
     """Which members of ``pool`` are absent, for a sentence."""
     slots = roots.absent(pool)
-    names = ", ".join(f"{slot.id} (uuid {slot.uuid})" if slot.uuid else "(unknown)" for slot in slots)
-    return f"member{'s' if len(slots) > 1 else ''} {names} of {pool.kind} pool {pool.name or pool.uuid}"
+    names = [f"{slot.id} (uuid {slot.uuid})" for slot in slots if slot.uuid]
+    unknown = len(slots) - len(names)
+    text = f"member{'s' if len(names) > 1 else ''} {', '.join(names)}" if names else ""
+    if unknown:
+        text += f"{' and ' if names else ''}{unknown} unknown member{'s' if unknown > 1 else ''}"
+    return f"{text} of {pool.kind} pool {pool.name or pool.uuid}"
 
 
 def health(places: Iterable[BootRoot], say: Callable[[str], None]) -> None:

@@ -16,6 +16,7 @@ from init.devices import attribute
 WDIOC_KEEPALIVE, WDIOC_SETTIMEOUT, WDIOC_GETTIMEOUT = 0x80045705, 0xC0045706, 0x80045707
 PINGS = 4  # in each of its periods
 LONGEST, SHORTEST = 3600, 1  # seconds
+HELD = 60  # seconds that a period has at least while kernel and initrd are loaded
 
 MAX_DEVICES = 8
 SOFTWARE = "Software Watchdog"  # drivers/watchdog/softdog.c, v6.12: does not outlive the kernel
@@ -55,16 +56,29 @@ class Watchdog:
             except OSError:
                 return
 
+    def hold(self) -> None:
+        """Make room for calls into the kernel that last longer than a period: no ping is served in them."""
+        if self.fd is not None and self.seconds < HELD:
+            self._period(HELD)
+            self.ping()
+
     def hand_over(self) -> None:
-        """One more ping and no further ones from us; the device stays open and running."""
+        """One more ping and no further ones from us; the device stays open and running, with its own period."""
         if self.fd is not None:
             self._timer(0.0)
-            self.ping()
+            self._release()
 
     def resume(self) -> None:
         """The machine stays after all."""
         if self.fd is not None:
             self._timer(self.seconds / PINGS)
+            self._release()
+
+    def _release(self) -> None:
+        """The end of hold()."""
+        if self.seconds < HELD:
+            self._period(self.seconds)
+        self.ping()
 
     def _device(self) -> str | None:
         """The node of the first watchdog that is hardware; the kernel's own one only when there is no other."""

@@ -127,6 +127,25 @@ def test_a_watchdog_is_pinged_while_we_wait_and_handed_over_running(
     assert b"V" not in device.pings() + pings  # which would stop it
 
 
+def test_a_long_call_into_the_kernel_does_not_set_it_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kexec_file_load of a large initrd serves no signals; the target gets the period that was asked for."""
+    device = Device(tmp_path, monkeypatch, {})
+    device.dog.start("5")
+    device.dog.hold()
+    assert device.asked == [5, watchdog.HELD]
+    device.dog.resume()
+    assert device.asked == [5, watchdog.HELD, 5]
+    device.dog.hold()
+    device.dog.hand_over()
+    assert device.asked[3:] == [watchdog.HELD, 5]
+    device.dog = Watchdog(str(tmp_path), str(tmp_path))
+    device.dog.start("300")
+    device.dog.hold()
+    device.dog.hand_over()
+    assert device.asked[5:] == [300]
+    Watchdog().hold()
+
+
 @pytest.mark.parametrize(
     ("wish", "parameters", "taken"),
     [

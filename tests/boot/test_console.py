@@ -80,14 +80,18 @@ def test_a_disk_that_is_pulled_while_it_is_read_and_comes_back(
     machine: Machines, menu_disk: Path, tmp_path: Path
 ) -> None:
     """A slow disk: reading says how far it is.  Without the disk all entries fail, a key keeps the machine from
-    restarting, and when the disk is back under another name, retry boots from it."""
+    restarting, and when the disk is back under another name, retry boots from it.
+
+    All that under a watchdog whose period is shorter than the kernel's own part of loading (under emulation)."""
     panel = Panel(tmp_path / "qmp")
     disk = f"driver=throttle,node-name=slow,throttle-group=slow,read-only=on,file.driver=file,file.filename={menu_disk}"
     options = [
         *panel.options, "-device", "qemu-xhci,id=usb", "-object", "throttle-group,id=slow,x-bps-total=4000000",
         "-blockdev", disk, "-device", "usb-storage,bus=usb.0,drive=slow,id=first",
+        "-device", "i6300esb", "-action", "watchdog=poweroff",
     ]  # fmt: skip
-    with machine([], "rootflags=subvol=payload poolboot.on-error=reboot", options=options) as guest:
+    knobs = "rootflags=subvol=payload poolboot.on-error=reboot poolboot.watchdog=4"
+    with machine([], knobs, options=options) as guest:
         guest.expect(r"poolboot: reading kernel and initrd: [0-9.]+ MiB of 50\.0 MiB, about \d+ s more", 120)
         panel.ask("device_del", id="first")
         guest.expect("poolboot: error: Layout payload.*: /dev/sda: cannot read", 60)
@@ -106,6 +110,7 @@ def test_a_disk_that_is_pulled_while_it_is_read_and_comes_back(
         guest.send("retry\n")
         guest.expect("poolboot: booting Layout payload", 60)
         guest.expect(r"poolboot: the kernel copies and checks 50\.0 MiB, which takes roughly \d+ s", 90)
+        guest.expect(r"poolboot: jumping after", 60)
 
 
 def test_the_menu_over_a_dumb_line(machine: Machines, menu_disk: Path) -> None:

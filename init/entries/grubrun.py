@@ -15,6 +15,7 @@ from init.entries.mounts import Mounted
 
 MAX_STEPS = 100_000  # statements of the top level, sourced files included
 MAX_MENU_STEPS = 5_000  # statements of one entry or submenu
+CHARACTERS_PER_STEP = 64  # that long arguments count as more than one
 MAX_DEPTH = 40  # calls, sourced files and blocks within each other
 MAX_VALUE = 1 << 16  # characters of a variable
 MAX_NOTES = 200
@@ -92,8 +93,8 @@ class _Budget:
     def __init__(self, steps: int) -> None:
         self.steps, self.characters = steps, MAX_SOURCED
 
-    def step(self) -> None:
-        self.steps -= 1
+    def step(self, characters: int = 0) -> None:
+        self.steps -= 1 + characters // CHARACTERS_PER_STEP
         if self.steps < 0:
             raise CannotKnow("the script takes too many steps")
 
@@ -241,6 +242,7 @@ class Machine:
 
     def _once(self, body: Sequence[Statement]) -> tuple[bool, bool]:
         """Run the body of a loop; whether the loop goes on, and whether the last statement worked."""
+        self._budget.step()  # neither the condition nor the body may have any statement
         depth, self._loops = self._depth, self._loops + 1
         try:
             return True, self.run(body)
@@ -310,9 +312,12 @@ class Machine:
     def _expand(self, words: Sequence[Word]) -> list[str]:
         """The arguments that ``words`` stand for now."""
         try:
-            return grubwords.expand(words, self.variables, self._arguments)
+            arguments = grubwords.expand(words, self.variables, self._arguments)
         except grubwords.TooLong:
+            self._budget.step(grubwords.MAX_LENGTH)
             raise CannotKnow("a command that is too long") from None
+        self._budget.step(sum(map(len, arguments)) + 16 * len(arguments))
+        return arguments
 
     def _set(self, words: list[str]) -> bool:
         for word in words[1:2]:  # whatever follows counts for nothing

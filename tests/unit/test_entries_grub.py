@@ -147,6 +147,10 @@ def test_other_file_systems() -> None:
         ("search --file --set=root /absent\nlinux /boot/vmlinuz-6.1", "/absent"),
         ("multiboot /boot/xen.gz\nmodule /boot/vmlinuz-6.1", "multiboot"),
         ("while true; do set a=$a; done\nlinux /boot/vmlinuz-6.1", "steps"),
+        ("while do done\nlinux /boot/vmlinuz-6.1", "steps"),
+        ("until false; do continue; done\nlinux /boot/vmlinuz-6.1", "steps"),
+        ('set a=x; while true; do true "$a"; set a="$a$a"; done\nlinux /boot/vmlinuz-6.1', "too "),
+        ("while true; do setparams $@ $@ x; done\nlinux /boot/vmlinuz-6.1", "too "),
         ("set a=xxxxxxxxxxxx\nfor i in 1 2 3 4 5 6 7 8 9 a; do set a=$a$a$a; done\nlinux /boot/vmlinuz-6.1", "long"),
     ],
 )  # fmt: skip

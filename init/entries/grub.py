@@ -21,6 +21,7 @@ CONFIGS = (
 MAX_MENUS = 64  # submenus that are opened
 MAX_MENU_DEPTH = 4
 MAX_NOTES = 100
+MAX_STEPS = 200_000  # statements in the bodies of all entries and submenus
 
 
 class _Node(NamedTuple):
@@ -55,7 +56,7 @@ def of_config(filesystem: Filesystem, path: str, machine: str = "x86_64") -> Lis
     notes = [f"{path}: {note}" for note in run.notes]
     if default is None and builder.items:
         notes.append(f"{path}: the default entry {run.variables.get('default', '0')!r} is not among those found")
-    return Listing(tuple(builder.items), tuple(notes[:MAX_NOTES]), default, run.with_bls)
+    return Listing(tuple(builder.items), tuple(dict.fromkeys(notes))[:MAX_NOTES], default, run.with_bls)
 
 
 class _Builder:
@@ -65,13 +66,15 @@ class _Builder:
         self._filesystem, self._notes = filesystem, run.notes
         self.items: list[Item] = []
         self._menus = 0
+        self._steps = MAX_STEPS
 
     def nodes(self, menu: list[Menu], above: tuple[str, ...], run: Machine) -> list[_Node]:
         """A node for each line of ``menu``; fills ``items``."""
         found = []
         for line in menu:
-            if len(self.items) >= MAX_ITEMS:
-                self._notes.append(f"only the first {MAX_ITEMS} entries are looked at")
+            if len(self.items) >= MAX_ITEMS or self._steps <= 0:
+                what = f"only the first {MAX_ITEMS} entries" if self._steps > 0 else "no further entries"
+                self._notes.append(f"{what} are looked at")
                 break
             if line.item is not None:
                 found.append(_Node(line.title, line.id, self._add(line.item), None))
@@ -92,6 +95,8 @@ class _Builder:
         except CannotKnow as why:
             self._notes.append(f"submenu {line.title!r} is passed over: {why}")
             return []
+        finally:
+            self._steps -= inner.taken
         return self.nodes(inner.menu, (*above, line.title), inner)
 
     def _entry(self, line: Menu, above: tuple[str, ...], run: Machine) -> int:
@@ -103,6 +108,8 @@ class _Builder:
         except CannotKnow as why:
             self._notes.append(f"entry {line.title!r} is passed over: {why}")
             return -1
+        finally:
+            self._steps -= 1 + inner.taken
 
     def _add(self, item: Item) -> int:
         self.items.append(item)

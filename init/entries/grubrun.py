@@ -145,6 +145,11 @@ class Machine:
         inner.entry = not submenu
         return inner
 
+    @property
+    def taken(self) -> int:
+        """How many steps an entry or submenu has taken."""
+        return MAX_MENU_STEPS - self._budget.steps
+
     def note(self, text: str) -> None:
         """Remember what was passed over."""
         if len(self.notes) < MAX_NOTES and text not in self.notes:

@@ -292,3 +292,11 @@ def test_a_wish_for_one_boot_is_not_followed_as_it_could_not_be_taken_back() -> 
     assert not listing(script, {"grubenv": block.replace(b"=c", b"=")}).notes
     older = block.replace(b"next_entry=c", b"prev_saved_entry=c")
     assert listing(script, {"grubenv": older}).default == 2  # what is wanted again afterwards
+
+
+def test_many_entries_that_do_not_end_are_not_all_run() -> None:
+    started = time.monotonic()
+    found = listing("menuentry A { while true; do true; done }\n" * 10_000)
+    assert not found.items
+    assert any("no further entries" in note for note in found.notes)
+    assert time.monotonic() - started < 60

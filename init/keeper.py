@@ -177,7 +177,7 @@ class Keeper:
         from init import stub
 
         exact = next((one for one in entries if value.text in (stub.identifier(one), one.id)), None)
-        return exact or policy.called(entries, value.text)
+        return exact or policy.called(entries, value.text) or policy.matching(entries, value.text)
 
     def spent(self, entry: BootEntry) -> str:
         """Why the turn of ``entry`` is over, "" while it is not."""

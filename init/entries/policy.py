@@ -120,6 +120,19 @@ def called(entries: Sequence[BootEntry], asked: str) -> BootEntry | None:
     return named[0] if len(named) == 1 else None
 
 
+def matching(entries: Sequence[BootEntry], pattern: str) -> BootEntry | None:
+    """The first entry whose boot loader's name a pattern of bootctl set-default fits, as systemd-boot takes it.
+
+    Source: src/boot/boot.c:config_find_entry, v257.  Entries stand in another order there, but the newest first, too.
+    """
+    if not any(char in pattern for char in "*?["):
+        return None
+    from fnmatch import fnmatchcase  # not before it is needed
+
+    low = pattern.lower().removesuffix(".conf")
+    return next((entry for entry in entries if entry.name and fnmatchcase(entry.name.lower(), low)), None)
+
+
 def _partly(entries: Sequence[BootEntry], asked: str) -> list[BootEntry]:
     low = asked.lower()
     return [entry for entry in entries if low in entry.title.lower() or low in entry.id.lower()]

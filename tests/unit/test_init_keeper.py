@@ -197,6 +197,15 @@ def test_the_system_may_call_an_entry_as_its_own_boot_loader_does(
     assert start(variables, found(monkeypatch))[0] == OLD
 
 
+@pytest.mark.parametrize(("pattern", "version"), [(f"{OLD.rpartition('/')[2]}*", OLD), ("6*.CONF", NEW), ("x*", NEW)])
+def test_the_system_may_state_a_pattern(
+    monkeypatch: pytest.MonkeyPatch, variables: Variables, pattern: str, version: str
+) -> None:
+    """bootctl(1), set-default; what fits nothing is a default of another boot loader."""
+    variables.set("LoaderEntryDefault", LOADER, ucs2(pattern))
+    assert start(variables, found(monkeypatch))[0] == version
+
+
 def test_a_wish_for_another_boot_loader_is_forgotten_too(monkeypatch: pytest.MonkeyPatch, variables: Variables) -> None:
     variables.set("LoaderEntryOneShot", LOADER, ucs2("arch.conf"))
     assert start(variables, found(monkeypatch))[0] == NEW

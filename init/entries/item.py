@@ -49,7 +49,7 @@ class Listing(NamedTuple):
 
 def read_text(filesystem: Filesystem, path: str, limit: int = MAX_CONFIG) -> str:
     """A configuration file as text; raises FsError (TooLarge beyond ``limit`` bytes)."""
-    return filesystem.read_file(path, limit).decode("utf-8", "surrogateescape")
+    return filesystem.read_file(path, limit).decode("utf-8", "surrogateescape").removeprefix("\ufeff")
 
 
 def is_file(filesystem: Filesystem, path: str) -> bool:

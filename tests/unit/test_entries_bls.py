@@ -124,6 +124,10 @@ def test_saved_is_known_to_the_loader_alone() -> None:
     assert "@saved" in found.notes[0]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_key() -> None:
+    assert only("\ufefflinux /k\ntitle T").title == "T"
+
+
 def test_file_names_that_are_no_entries() -> None:
     names = ("a.conf", "B.CONF", ".hidden.conf", "auto-reboot.conf", "x.conf.bak", "conf")
     assert [item.id for item in listing(dict.fromkeys(names, "linux /k")).items] == ["a", "B"]
@@ -188,9 +192,10 @@ def test_hostile_directories() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["title", "linux", "initrd", "options", "version", "sort-key", "architecture", "efi", "x"]),
+            st.sampled_from(["title", "linux", "initrd", "options", "version", "sort-key", "architecture", "efi", "x",
+                             "uki", "profile"]),
             st.sampled_from([" ", "\t", "", "  \t", "="]),
-            st.one_of(st.sampled_from(["/k", "/i", "$a", "${", '"'] ), st.text(max_size=20)),
+            st.one_of(st.sampled_from(["/k", "/i", "/u.efi", "1", "$a", "${", '"']), st.text(max_size=20)),
         ),
         max_size=8,
     ),
@@ -198,6 +203,6 @@ def test_hostile_directories() -> None:
 )  # fmt: skip
 def test_any_file_ends(lines: list[tuple[str, str, str]], name: str) -> None:
     text = "\n".join(map("".join, lines))
-    found = listing({name.replace("/", "").replace("\0", "") + ".conf": text})
-    assert all(item.kernel == "/k" or item.kernel == "/i" for item in found.items)
+    found = listing({name.replace("/", "").replace("\0", "") + ".conf": text}, extra={"u.efi": UKI})
+    assert all(item.kernel in ("/k", "/i") or item.kernel.startswith("/u.efi#.linux") for item in found.items)
     bls.parse(name)

@@ -169,8 +169,7 @@ class Menu:
             if 1 <= int(digits) <= count:
                 self._digits, self.level.selected = digits, int(digits) - 1
                 return
-        self._digits = ""
-        self.message = f"there is no entry {key}"
+        self.message, self._digits = f"there is no entry {self._digits + key}", ""
 
     def _list_snapshots(self) -> None:
         entry = self.level.entry

@@ -25,6 +25,7 @@ EDIT_KEYS = "Enter boots with this command line, once  Escape goes back unchange
 DETAILS_KEYS = "Enter boots  e edit  r rescue  Escape back  Up and Down scroll"
 FOOTER = 6  # rows below the list
 PLAIN_ROWS = 18  # entries that are listed at once on a terminal without a screen
+LEAST_TITLE = 24  # characters of a title that are always shown
 MIN_ROWS, MIN_COLUMNS = 12, 40  # of a screen; smaller terminals get lines
 ALWAYS_TOLD = 10  # from here on the countdown tells every second
 
@@ -217,7 +218,7 @@ class Printer:
         elif turned or menu.scroll != self._scroll:
             out = self._fresh(self._text(menu))
         elif menu.level.selected != self._selected:
-            out = self._fresh(_item(menu, menu.level.selected))
+            out = self._fresh(_item(menu, menu.level.selected, self._width))
         if menu.message and menu.message != self._message:
             out += self._fresh(printable(menu.message, ""))
         out += self._count(menu)
@@ -245,7 +246,7 @@ class Printer:
         level = menu.level
         first = min(max(0, level.selected - PLAIN_ROWS // 2), max(0, len(level.items) - PLAIN_ROWS))
         shown = range(first, min(len(level.items), first + PLAIN_ROWS))
-        lines = [printable(f"{level.heading}:", ""), *(_item(menu, index) for index in shown)]
+        lines = [printable(f"{level.heading}:", ""), *(_item(menu, index, self._width) for index in shown)]
         if len(shown) < len(level.items):
             part = f"{shown[0] + 1} to {shown[-1] + 1} of {len(level.items)}"
             lines.append(f"  {part}; Up, Down or a number shows others")
@@ -267,8 +268,10 @@ class Printer:
         return f" {left}"
 
 
-def _item(menu: Menu, index: int) -> str:
-    """One entry as a line."""
+def _item(menu: Menu, index: int, width: int) -> str:
+    """One entry as a line that fits into ``width``, if that is possible: a title may be long."""
     entry = menu.level.items[index]
-    mark = ">" if index == menu.level.selected else " "
-    return printable(f"{mark} {index + 1}. {entry.title}  [{tags(entry)}]", "")
+    head = f"{'>' if index == menu.level.selected else ' '} {index + 1}. "
+    title, tail = printable(entry.title, ""), printable(f"  [{tags(entry)}]", "")
+    room = max(LEAST_TITLE, width - 1 - len(head) - len(tail))
+    return head + (title if len(title) <= room else title[: room - 3] + "...") + tail

@@ -412,3 +412,16 @@ def test_a_screen_is_used_only_where_all_of_it_fits(size: tuple[int, int]) -> No
         fits = len(screen.rows) == size[0] and all(len(row.text) < size[1] for row in screen.rows)
         assert fits or not menuview.has_room(*size)
         assert all(row.text.isprintable() for row in screen.rows)
+
+
+def test_long_titles_do_not_fill_a_plain_line_with_rows() -> None:
+    entries = [entry(number, f"{number} {'x' * 300}\x1b[2J\n") for number in range(1, 61)]
+    lines = Printer(80).update(Menu(entries, 0)).splitlines()
+    assert all(len(line) < 80 for line in lines)
+    assert lines[1] == f"> 1. 1 {'x' * 59}...  [tank:@]"
+    assert "60 " in Printer(40).update(Menu(entries, 59))
+
+
+def test_the_number_that_is_missing_is_told_as_it_was_typed() -> None:
+    assert press(Menu(MANY), "4", "1").message == ""  # 41 is none, but 1 is
+    assert press(Menu(ENTRIES), "5", "0").message == "there is no entry 50"

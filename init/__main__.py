@@ -69,10 +69,12 @@ class Machine:
         self.begin("starting")
         namespace.hold_streams()
         problems = namespace.mount_all()
-        self.config = _config.read(_config.own())
+        self.config = _config.read(own := _config.own())
         self.open_consoles()
         _console.quiet_kernel(self.config.parameters)
         self.console.say(report.versions().removeprefix("poolboot "))
+        if len(os.fsencode(own.rstrip("\n"))) >= _config.LONGEST:
+            problems.append(f"the command line has {_config.LONGEST} bytes: the kernel may have cut off its end")
         for problem in (*problems, *self.config.warnings):
             self.console.say(f"warning: {problem}")
         if time.time() < YEAR_2000:

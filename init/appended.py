@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 
 from fsdrivers.block import BlockDevice
@@ -21,10 +22,13 @@ class LocalFile(File):
     def __init__(self, path: str) -> None:
         """Raises NotFound when there is no such file."""
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             raise NotFound(path) from None
-        self.path, self.size = path, os.fstat(self._fd).st_size
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise FsError(f"{path}: not a regular file")
+        self.path, self.size = path, status.st_size
 
     def __del__(self) -> None:
         fd = getattr(self, "_fd", None)
@@ -58,7 +62,7 @@ def _open(name: str, entry: BootEntry, devices: Iterable[BlockDevice]) -> File:
         if name.startswith(ESP):
             return _on_partitions("/" + name.removeprefix(ESP).lstrip("/"), devices)
         return entry.place.filesystem.open("/" + name.removeprefix(ROOT).lstrip("/"))
-    except NotFound as error:
+    except FsError as error:
         raise FsError(f"poolboot.append-initrd={name}: {error}") from error
 
 

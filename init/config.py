@@ -16,6 +16,7 @@ PREFIX = "poolboot."
 MAX_SECONDS = 86400.0
 MAX_TRIES = 99
 MAX_DIGITS = 20  # of 64 bits
+LONGEST = 2047  # bytes that the kernel keeps; arch/x86/include/asm/setup.h:COMMAND_LINE_SIZE less the NUL, v6.12
 
 
 class BootConfig(NamedTuple):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from init import keys, syscalls
 from init.lineedit import Completer, Line, View, columns
-from init.terminal import COLUMNS, Terminal
+from init.terminal import COLUMNS, KernelLog, Terminal
 
 PREFIX = "poolboot: "
 # Kernel messages less urgent than this stay in dmesg: they would land in the middle of ours.
@@ -346,7 +346,7 @@ def open_consoles(sys: str = "/sys", dev: str = "/dev", term: str = "") -> Conso
     if not terminals:
         terminals = [one for one in (open_terminal(f"{dev}/console", term),) if one is not None]
     if not terminals and (log := _open(f"{dev}/kmsg", os.O_WRONLY)) is not None:
-        terminals = [Terminal(None, log)]
+        terminals = [KernelLog(log)]
     _standard_streams(terminals, dev)
     console = Console(terminals=terminals)
     console.raw()

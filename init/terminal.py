@@ -25,6 +25,9 @@ STUCK = 2.0  # seconds in which a line sends nothing: longer, and nobody is at i
 ROWS, COLUMNS = 24, 80  # of a terminal that does not say
 MAX_ROWS, MAX_COLUMNS = 400, 998  # beyond that it is noise, or an echo of our question
 
+DEVKMSG = "/proc/sys/kernel/printk_devkmsg"
+RECORD = 900  # bytes of a record of the kernel's log; kernel/printk/internal.h:PRINTKRB_RECORD_MAX is 1024, v6.12
+
 # Where is the cursor after having gone as far to the right and down as possible?  Then the traces are removed.
 QUESTION = "\x1b7\x1b[999;999H\x1b[6n\x1b8\r\x1b[K"
 
@@ -182,6 +185,26 @@ class Terminal:
             except OSError:
                 continue
         self.source = self.sink = None
+
+
+class KernelLog(Terminal):
+    """The kernel's log, where there is no console: each line is a record of it, and long ones are several."""
+
+    def __init__(self, sink: int, ratelimit: str = DEVKMSG) -> None:
+        super().__init__(None, sink)
+        try:
+            # "ratelimit" drops all but ten lines in five seconds: kernel/printk/printk.c:devkmsg_write, v6.12
+            with open(ratelimit, "w", encoding="ascii") as file:
+                file.write("on\n")
+        except OSError:  # then some lines are lost
+            return
+
+    def write(self, text: str) -> None:
+        """See Terminal."""
+        size = RECORD if text.isascii() else RECORD // 4
+        for line in text.split("\n"):
+            for start in range(0, len(line), size):
+                super().write(line[start : start + size])
 
 
 def _is_tty(fd: int) -> bool:

@@ -390,3 +390,22 @@ def test_each_character_of_a_line_has_one_cell() -> None:
     assert lineedit.cells(text) == "e? ?? ?[31m é"
     line = Line(text)
     assert lineedit.View("> ").draw(line) == "> e? ?? ?[31m é"
+
+
+def test_without_a_console_the_kernel_log_gets_all_of_it(tmp_path: Path) -> None:
+    """Records of more than 1024 bytes are refused there, and so is the eleventh within five seconds."""
+    limit = tmp_path / "printk_devkmsg"
+    limit.write_text("ratelimit\n")
+    source, sink = os.pipe2(os.O_DIRECT)  # each write stays one
+    log = terminal.KernelLog(sink, str(limit))
+    assert limit.read_text() == "on\n"
+    Console(terminals=[log]).say("x" * 2000)
+    Console(terminals=[log]).say("中" * 300)
+    os.close(sink)
+    records = []
+    while record := os.read(source, 65536):
+        records.append(record)
+    os.close(source)
+    assert all(len(record) <= 1000 for record in records)
+    assert b"".join(records).decode() == "poolboot: " + "x" * 2000 + "poolboot: " + "中" * 300
+    terminal.KernelLog(os.open("/dev/null", os.O_WRONLY), str(tmp_path / "nowhere" / "printk")).write("fine\n")

@@ -244,9 +244,17 @@ def test_archives_of_the_initramfs_and_the_root_follow_at_multiples_of_four(tmp_
     assert "18 bytes" not in kexec.preflight(whole, machine="x86_64")[1]
 
 
-@pytest.mark.parametrize("name", ["initramfs:/gone", "/gone", "root:gone", "esp:/gone"])
+@pytest.mark.parametrize(
+    "name", ["initramfs:/gone", "/gone", "root:gone", "esp:/gone", "/etc/../gone", "initramfs:/gone/.."]
+)
 def test_an_archive_that_is_not_there_fails_the_entry_and_names_the_knob(name: str) -> None:
     with pytest.raises(FsError, match=f"poolboot.append-initrd={name}: .*gone"):
+        appended.attach(entry(system("6.1")), config.read(f"poolboot.append-initrd={name}"), [])
+
+
+@pytest.mark.parametrize("name", ["initramfs:/dev/null", "initramfs:/proc", "/etc"])
+def test_an_archive_that_is_no_file_is_told_with_the_knob(name: str) -> None:
+    with pytest.raises(FsError, match=f"poolboot.append-initrd={name}: /.*: (not a regular file|is a directory)"):
         appended.attach(entry(system("6.1")), config.read(f"poolboot.append-initrd={name}"), [])
 
 

@@ -18,7 +18,7 @@ DIRECTORIES = ("/EFI/Linux", "/boot/EFI/Linux", "/efi/EFI/Linux", "/boot/efi/EFI
 MAX_SECTIONS = 96  # the PE format's own limit
 MAX_TEXT = 1 << 16  # bytes of a section that is text
 MAX_PROFILES = 64
-MAX_ADDONS = 64
+MAX_ADDONS = 32  # in one directory
 MARK = "#"  # between the path of a PE file and the name of its section
 
 # DOS header: 0x00 "MZ", 0x3C u32 offset of the PE header.  PE header: "PE\0\0", then the COFF header: 0x00 machine u16,
@@ -52,6 +52,9 @@ class Profile(NamedTuple):
 
     number: int
     sections: dict[str, Section]
+
+
+Found = list[tuple[File, Profile]]  # addons with their sections
 
 
 def sections(file: File) -> tuple[int, list[Section]]:
@@ -103,7 +106,8 @@ def entries(filesystem: Filesystem, machine: str = "x86_64") -> Listing:
 def collect(filesystem: Filesystem, machine: str, notes: list[str]) -> list[Item]:
     """The items of entries(); what was passed over goes to ``notes``."""
     images: dict[Item, list[Item]] = {}  # by their first profile
-    seen = set()
+    addons: dict[str, Found] = {}
+    count, seen = 0, set()
     for directory in DIRECTORIES:
         try:
             node = filesystem.resolve(directory)
@@ -116,9 +120,13 @@ def collect(filesystem: Filesystem, machine: str, notes: list[str]) -> list[Item
         if node in seen:
             continue
         seen.add(node)
-        for name in [name for name in names if name.lower().endswith(".efi")][: MAX_ITEMS - len(images)]:
+        for name in [name for name in names if name.lower().endswith(".efi")][: MAX_ITEMS + 1]:
+            if count >= MAX_ITEMS:
+                notes.append(f"{directory}: only {MAX_ITEMS} entries are looked at")
+                break
             try:
-                found = list(_items(filesystem, f"{directory}/{name}", machine, notes))
+                found = list(_items(filesystem, f"{directory}/{name}", machine, addons, notes))
+                count += max(1, len(found))
             except FsError as error:
                 notes.append(f"{directory}/{name} is passed over: {error}")
             else:
@@ -137,20 +145,26 @@ def one(filesystem: Filesystem, path: str, number: int) -> Item | None:
         return None
     if number >= len(found):
         raise NotFound(f"{path}, profile {number}")
-    return _item(file, path, found[number], _addons(filesystem, path, _text(file, found[number], ".uname").strip(), []))
+    notes: list[str] = []
+    beside = _beside(filesystem, path, {}, notes)
+    return _item(file, path, found[number], _addons(*beside, _text(file, found[number], ".uname").strip(), notes))
 
 
-def _items(filesystem: Filesystem, path: str, machine: str, notes: list[str]) -> Iterator[Item]:
+def _items(
+    filesystem: Filesystem, path: str, machine: str, known: dict[str, Found], notes: list[str]
+) -> Iterator[Item]:
     file = filesystem.open(path)
     wanted, found = sections(file)
     if MACHINES.get(machine, wanted) != wanted:
         notes.append(f"{path} is passed over: it is for machine {wanted:#06x}")
         return
+    beside = _beside(filesystem, path, known, notes)
     for profile in profiles(found):
         if ".linux" not in profile.sections:
             notes.append(f"{path} is passed over: it has no .linux section")
             return
-        yield _item(file, path, profile, _addons(filesystem, path, _text(file, profile, ".uname").strip(), notes))
+        addons = _addons(*beside, _text(file, profile, ".uname").strip(), notes)
+        yield _item(file, path, profile, addons)
 
 
 def _item(file: File, path: str, profile: Profile, addons: Addons) -> Item:
@@ -196,44 +210,59 @@ def _pairs(text: str) -> dict[str, str]:
     return values
 
 
-def _addons(filesystem: Filesystem, path: str, kernel: str, notes: list[str]) -> Addons:
-    """The addons for all images and those of this one: src/boot/stub.c:load_addons and run, systemd 257.
+def _beside(filesystem: Filesystem, path: str, known: dict[str, Found], notes: list[str]) -> tuple[Found, bool]:
+    """The addons for all images and then those for the one at ``path``; whether something else lies beside it.
 
-    ``kernel`` is the image's .uname: an addon that has one is for this kernel alone.
+    ``known`` remembers those for all images.
     """
-    found = Addons()
-    top, last = path[: max(path.upper().rfind("/EFI/LINUX"), 0)], f"{path}.extra.d"
-    for directory in (f"{top}/loader/addons", last):
+    top, own = path[: max(path.upper().rfind("/EFI/LINUX"), 0)], f"{path}.extra.d"
+    everywhere = f"{top}/loader/addons"
+    if everywhere not in known:
+        known[everywhere], _ = _in_directory(filesystem, everywhere, notes)
+    found, more = _in_directory(filesystem, own, notes)
+    return known[everywhere] + found, more
+
+
+def _in_directory(filesystem: Filesystem, directory: str, notes: list[str]) -> tuple[Found, bool]:
+    """The addons in ``directory``, and whether there are credentials or extensions."""
+    try:
+        names = [entry.name for entry in filesystem.listdir(directory)]
+    except (NotFound, NotADirectory):
+        return [], False
+    except FsError as error:
+        notes.append(f"{directory}: {error}")
+        return [], False
+    found: Found = []
+    for name in [name for name in names if name.lower().endswith(".addon.efi")][:MAX_ADDONS]:
         try:
-            names = [entry.name for entry in filesystem.listdir(directory)]
-        except (NotFound, NotADirectory):
-            continue
+            file = filesystem.open(f"{directory}/{name}")
+            found.append((file, Profile(0, {section.name: section for section in sections(file)[1]})))
         except FsError as error:
-            notes.append(f"{directory}: {error}")
+            notes.append(f"{directory}/{name} is passed over: {error}")
+    return found, any(name.lower().endswith((".cred", ".raw")) for name in names)
+
+
+def _addons(found: Found, more: bool, kernel: str, notes: list[str]) -> Addons:
+    """What addons add to a profile, as src/boot/stub.c:load_addons and run, systemd 257, have it.
+
+    ``kernel`` is the profile's .uname: an addon that has one is for this kernel alone.
+    """
+    options, microcode, initrds, trees = [], [], [], False
+    for file, own in found:
+        try:
+            wanted = _text(file, own, ".uname").strip()
+            if wanted and kernel and wanted != kernel:
+                continue
+            options.append(bls.plain(_text(file, own, ".cmdline")))
+        except FsError as error:
+            notes.append(f"{file.path} is passed over: {error}")
             continue
-        for name in [name for name in names if name.lower().endswith(".addon.efi")][:MAX_ADDONS]:
-            try:
-                found = _with_addon(found, filesystem.open(f"{directory}/{name}"), kernel)
-            except FsError as error:
-                notes.append(f"{directory}/{name} is passed over: {error}")
-        if directory == last and any(name.lower().endswith((".cred", ".raw")) for name in names):
-            found = found._replace(remarks=(*found.remarks, "the credentials and extensions beside it are left behind"))
-    return found
-
-
-def _with_addon(addons: Addons, file: File, kernel: str) -> Addons:
-    """``addons`` and one more.  Raises Corrupt, TooLarge, the driver's errors."""
-    own = Profile(0, {found.name: found for found in sections(file)[1]})
-    wanted = _text(file, own, ".uname").strip()
-    if wanted and kernel and wanted != kernel:
-        return addons
-    options = bls.plain(_text(file, own, ".cmdline"))
-    return Addons(
-        " ".join(part for part in (addons.options, options) if part),
-        addons.microcode + tuple(f"{file.path}{MARK}{part}" for part in own.sections if part == ".ucode"),
-        addons.initrds + tuple(f"{file.path}{MARK}{part}" for part in own.sections if part == ".initrd"),
-        addons.remarks + ((bls.DEVICE_TREE,) if ".dtb" in own.sections else ()),
-    )
+        microcode += [f"{file.path}{MARK}.ucode"] if ".ucode" in own.sections else []
+        initrds += [f"{file.path}{MARK}.initrd"] if ".initrd" in own.sections else []
+        trees = trees or ".dtb" in own.sections
+    remarks = [bls.DEVICE_TREE] if trees else []
+    remarks += ["the credentials and extensions beside it are left behind"] if more else []
+    return Addons(" ".join(filter(None, options)), tuple(microcode), tuple(initrds), tuple(remarks))
 
 
 def _text(file: File, profile: Profile, name: str) -> str:

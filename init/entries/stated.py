@@ -20,6 +20,11 @@ from init.roots import TOP_LEVEL, BootRoot
 
 Note = Callable[[str], None]
 
+# Types of root partitions.  Source: UAPI.2 Discoverable Partitions Specification.
+ROOTS = {
+    "x86_64": "4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "aarch64": "b921b045-1df0-41c3-af44-4c6f280d3fae",
+    "riscv64": "72ec70a6-cf74-40e6-bd49-4bda08e8f224",
+}  # fmt: skip
 MBR_TYPES = ("0xef", "0xea")  # of an EFI system and an extended boot partition
 MAX_PARTITIONS = 16
 MAX_TREES = 8  # other trees of a pool that are opened for entries whose kernel lies there
@@ -107,7 +112,7 @@ def on_partitions(
     for partition, filesystem in boot_partitions(devices, note):
         earlier = 0
         for item, _, named in _items(filesystem, partition.name, note):
-            place = _whose(item.options, places)
+            place = _whose(item.options, places, partition)
             if place is None and any(one.is_snapshot(item) for one in trees):
                 earlier += 1
                 continue
@@ -132,16 +137,31 @@ def on_partitions(
             note(f"{partition.name}: {earlier} entries for snapshots are left out: these are listed of themselves")
 
 
-def _whose(options: str, places: Sequence[BootRoot]) -> BootRoot | None:
-    """The one of ``places`` that a command line is for: whose root it names, or with none named the only one that has
-    the init that it asks for.  NixOS names none: its initrd knows."""
+def _whose(options: str, places: Sequence[BootRoot], partition: Partition) -> BootRoot | None:
+    """The one of ``places`` that a command line in an entry on ``partition`` is for.
+
+    It is the one whose root it names; with none named the only one that has the init that it asks for (NixOS names
+    none: its initrd knows), or the one on the root partition of the same disk, as systemd-gpt-auto-generator(8) has it.
+    """
     named = next((place for place in places if names(options, place)), None)
     values = dict(_config.parse(options))
-    init = values.get("init")
-    if named is not None or not init or (values.get("root") or "fstab") != "fstab":
+    init, root = values.get("init"), values.get("root") or ""
+    if named is not None or root not in ("", "fstab", "gpt-auto"):
         return named
-    having = [place for place in places if place.has(init) or roots.elsewhere(place.filesystem, init)]
-    return having[0] if len(having) == 1 else None
+    if init and root != "gpt-auto":
+        found = [place for place in places if place.has(init) or roots.elsewhere(place.filesystem, init)]
+    elif root != "fstab":
+        members = {part.name for part in partitions(partition.parent) if part.type == ROOTS.get(os.uname().machine)}
+        found = [
+            place
+            for place in places
+            if place.pool.kind == "btrfs"
+            and place.root.default
+            and members & {slot.device for slot in place.pool.slots}
+        ]
+    else:
+        found = []
+    return found[0] if len(found) == 1 else None
 
 
 def _inside(item: Item, place: BootRoot) -> Item | None:
@@ -248,7 +268,7 @@ def _own(options: str, place: BootRoot) -> bool:
     """Whether an entry that lies in ``place`` is for it: it names it, or nothing that could be another one."""
     values = dict(_config.parse(options))
     wanted = roots.wanted(values.get("root") or "")
-    if names(options, place) or wanted.key == "device" or not values.get("root"):
+    if names(options, place) or wanted.key == "device" or values.get("root") in (None, "", "gpt-auto"):
         return True
     if place.pool.kind == "zfs":
         return _dataset(options, place) == place.root.name
@@ -272,7 +292,8 @@ def _entry(
         own = _own(item.options, place)
         text = cmdline.stated(item.options, place, config, own, _initrd(files, item))
         if not own:
-            remarks.append("its command line names another root than the one that it lies in")
+            other = dict(_config.parse(item.options)).get("root") != "fstab"  # which its initrd knows
+            remarks += ["its command line names another root than the one that it lies in"] if other else []
     version = _release(item, place, files)
     if not item.initrds:
         remarks.append("no initrd: only a kernel with the root's driver built in can start this")

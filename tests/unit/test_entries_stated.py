@@ -18,6 +18,7 @@ from memoryfs import MemoryFilesystem
 from fsdrivers import fat
 from fsdrivers.block import FileDevice
 from fsdrivers.filesystem import Filesystem
+from fsdrivers.partitions import partition_name, partitions
 from init import config, entries, roots
 from init.entries import BootEntry, cmdline, policy, stated
 from init.entries.mounts import Found, Mounted
@@ -170,12 +171,16 @@ def test_spent_tries_come_last() -> None:
 # --- EFI system partitions ------------------------------------------------------------------------
 
 
-def esp(path: Path, files: Path) -> FileDevice:
-    """A disk with a GPT whose only partition is an ESP that mkfs.fat and mtools made."""
+def esp(path: Path, files: Path, second: str = "") -> FileDevice:
+    """A disk with a GPT whose first partition is an ESP that mkfs.fat and mtools made; ``second`` is the type of
+    another one, of a few sectors."""
     sectors, start = 40_000, 2048
     disk = bytearray(sectors * 512)
     entry = uuid.UUID(fat.ESP).bytes_le + uuid.UUID(int=7).bytes_le + struct.pack("<QQQ", start, sectors - 100, 0)
-    table = entry.ljust(128 * 128, b"\0")
+    table = entry.ljust(128, b"\0")
+    if second:
+        table += uuid.UUID(second).bytes_le + uuid.UUID(int=8).bytes_le + struct.pack("<QQQ", 1000, 1020, 0)
+    table = table.ljust(128 * 128, b"\0")
     head = struct.pack(
         "<8sIIIIQQQQ16sQIII", b"EFI PART", 0x10000, 92, 0, 0, 1, sectors - 1, 34, sectors - 34, bytes(16), 2, 128, 128,
         zlib.crc32(table),
@@ -336,6 +341,32 @@ def test_grubs_configuration_on_an_esp_with_kernels_in_a_pool(tmp_path: Path) ->
         f"entry 'Gone' is passed over: its kernel is on UUID={bpool:016x}",
         "entry 'Elsewhere' is passed over: its kernel is on UUID=1234-ABCD",
     ]
+
+
+@pytest.mark.parametrize(("root", "second", "count"), [
+    ("", stated.ROOTS["x86_64"], 1), ("root=gpt-auto ", stated.ROOTS["x86_64"], 1), ("", fat.XBOOTLDR, 0),
+    ("root=/dev/vda2 ", stated.ROOTS["x86_64"], 0), ("root=fstab ", stated.ROOTS["x86_64"], 0),
+])  # fmt: skip
+def test_an_entry_without_a_root_means_the_root_partition_beside_it(
+    tmp_path: Path, root: str, second: str, count: int
+) -> None:
+    """As systemd-gpt-auto-generator(8) has it: the same disk, its type, the default subvolume."""
+    (tmp_path / "loader" / "entries").mkdir(parents=True)
+    (tmp_path / "loader" / "entries" / "a.conf").write_text(f"linux /k\noptions {root}quiet\nversion 1\n")
+    (tmp_path / "k").write_bytes(bzimage("6.6.30"))
+    device = esp(tmp_path.with_suffix(".img"), tmp_path, second)
+    pool = Pool({"@": system(), "other": system()})
+    pool.slots = tuple(
+        slot._replace(device=partition_name(device.name, 2) if slot.id == 1 else slot.device) for slot in pool.slots
+    )
+    elsewhere = Pool({"@": system()}, uuid="x")
+    places = [BootRoot(one, found, one.open(found.name)) for one in (elsewhere, pool) for found in one.roots()]
+    assert [part.name for part in partitions(device)] == [
+        partition_name(device.name, 1),
+        partition_name(device.name, 2),
+    ]
+    found = list(stated.on_partitions([device], places, config.read(""), lambda note: None))
+    assert [entry.cmdline for entry in found] == [f"root=UUID={UUID} rootflags=subvol=@ quiet"] * count
 
 
 def test_an_esp_that_is_damaged_or_none_is_a_note(tmp_path: Path) -> None:

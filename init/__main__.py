@@ -315,6 +315,7 @@ def pid1() -> NoReturn:
 
 def restart(machine: Machine, doing: str) -> None:
     """Ctrl-Alt-Del: restart, but not in the middle of ``doing``."""
+    machine.console.pages(False)  # nobody is going to turn any
     if doing:
         machine.console.say(f"Ctrl-Alt-Del: restarting as soon as this is done: {doing}")
         return

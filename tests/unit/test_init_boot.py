@@ -614,6 +614,18 @@ def test_one_version() -> None:
     assert project["project"]["version"] == init.VERSION
 
 
+def test_ctrl_alt_del_in_the_middle_of_a_page_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [])
+    terminal = bench.console.terminals[0]
+    terminal.full, terminal.rows = True, 4
+    bench.console.pages(True)
+    for _ in range(3):
+        bench.console.write("a long list")
+    main.restart(bench.machine, "")
+    assert bench.left == ["reboot"]
+    assert "-- more" not in bench.console.output()
+
+
 def test_a_bug_in_reading_one_root_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     from init import entries
 

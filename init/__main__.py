@@ -51,6 +51,7 @@ class Machine:
         self.firmware: PathB | None = None
         self.watchdog = Watchdog()
         self.keeper: Keeper | None = None
+        self.typed = ""  # knobs that a person added at the prompt
 
     def begin(self, doing: str) -> None:
         """Note what comes next: a crash names it, and poolboot.debug shows when it began."""
@@ -97,6 +98,9 @@ def boot(machine: Machine) -> None:
     if machine.firmware:
         machine.begin("looking for knobs beside the EFI file")
         machine.config = machine.firmware.configure(machine.config, machine.disks, machine.modules, console)
+    if machine.typed:
+        machine.config = _config.more(machine.config, machine.typed)
+        console.verbose = machine.config.debug
     config = machine.config
 
     machine.begin("waiting for disks")
@@ -277,12 +281,14 @@ def rescue(machine: Machine) -> bool:
     machine.begin("serving the rescue prompt")
     try:
         with CLOCK.of(_phases.PERSON):
-            entry = Rescue(machine.console, machine.survey, machine.disks, machine.keeper).run()
+            prompt = Rescue(machine.console, machine.survey, machine.disks, machine.keeper)
+            entry = prompt.run()
     except Closed:
         await_console(machine)
         return False
     if entry is None:
         machine.disks.close()
+        machine.typed = f"{machine.typed} {prompt.knobs}".strip()
         return True
     leave(machine, entry)
     return False

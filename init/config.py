@@ -155,6 +155,24 @@ def read(text: str) -> BootConfig:
     return config._replace(wait=max(config.wait, rootdelay), warnings=tuple(warnings))
 
 
+def more(config: BootConfig, text: str) -> BootConfig:
+    """``config`` with the knobs in ``text`` on top of its own."""
+    merged = read(" ".join([*(quote(*one) for one in config.parameters), text]))
+    if not any(name == f"{PREFIX}timeout" for name, _ in merged.parameters):
+        merged = merged._replace(timeout=config.timeout)  # it may have a default of its own: init/pathb.py
+    return merged
+
+
+def foreign(text: str) -> list[str]:
+    """The words in ``text`` that are no knobs."""
+    return [name for name, _ in parse(text) if name not in _KERNELS and not name.startswith(PREFIX)]
+
+
+def names() -> list[str]:
+    """All knobs, as they are written."""
+    return [*_KERNELS, *(PREFIX + name.replace("_", "-") for name in sorted(_KNOBS))]
+
+
 def own(path: str = "/proc/cmdline") -> str:
     """The command line that the running kernel got; "" without /proc."""
     try:
@@ -190,6 +208,7 @@ def _knob(name: str, key: str, value: str | None, values: dict[str, object], war
         warnings.append(f"unknown knob {name}{hint}")
 
 
+_KERNELS = ("root", "rootflags", "rootdelay")  # knobs of the kernel and of others' initrds that we take as well
 _CHOICES = {"handover": HANDOVERS, "switch_root": SWITCH_ROOTS, "degraded": DEGRADED, "on_error": ON_ERROR}
 _SECONDS = ("timeout", "wait")
 _TEXTS = ("entry", "kernel", "cmdline", "append", "esp", "watchdog")

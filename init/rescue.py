@@ -43,7 +43,7 @@ HELP = """\
   once [N]         have entry N booted the next time alone
   menu             the menu, with snapshots and an editor for command lines
   dmesg [LINES]    the end of the kernel's log
-  retry            look at the disks again and boot
+  retry [KNOBS]    look at the disks again and boot, with KNOBS (root=, poolboot.wait=60 ...) on top
   reboot, poweroff
   help             this list
 Tab completes, Up and Down recall."""
@@ -56,6 +56,7 @@ class Rescue:
         self._console, self._survey, self._disks, self._keeper = console, survey, disks, keeper
         self._used: Filesystem | None = None
         self._history: list[str] = []
+        self.knobs = ""  # what retry is to put on top of the command line
         self._commands: dict[str, Callable[[str], None]] = {
             "pools": self._pools, "devices": self._devices, "roots": self._roots, "use": self._use, "ls": self._ls,
             "cat": self._cat, "sha256": self._sha256, "entries": self._entries, "dmesg": self._dmesg,
@@ -82,12 +83,25 @@ class Rescue:
             remember(self._history, line.strip())
             name, _, rest = line.strip().partition(" ")
             if name == "retry":
-                return None
+                if self._understands(rest.strip()):
+                    return None
+                continue
             entry = self._choose(name, rest.strip()) if name in CHOOSERS else None
             if entry is not None:
                 return entry
             if name and name not in CHOOSERS:
                 self._serve(name, rest.strip())
+
+    def _understands(self, rest: str) -> bool:
+        """Take the knobs that retry was given, or say what is wrong with them."""
+        complaints = [
+            f"{word} is no knob; root, rootflags, rootdelay and poolboot.* are" for word in _config.foreign(rest)
+        ]
+        complaints += _config.read(rest).warnings
+        for complaint in complaints:
+            self._line(f"retry: {complaint}")
+        self.knobs = rest
+        return not complaints
 
     def _serve(self, name: str, rest: str) -> None:
         command = self._commands.get(name)
@@ -139,7 +153,7 @@ class Rescue:
 
     def _menu(self) -> BootEntry | None:
         if not self._known():
-            self._console.write("menu: nothing to boot was found; see pools")
+            self._line(f"menu: {self._nothing()}")
             return None
         return chooser.run(
             self._console,
@@ -228,10 +242,16 @@ class Rescue:
             self._line(f"{digest.hexdigest()}  {path}")
         self._console.write(f"{human(size)} read and hashed in {time.monotonic() - start:.2f} s")
 
+    def _nothing(self) -> str:
+        found = self._survey
+        if found and found.pools and not found.matching:
+            return f"nothing is looked into but {found.wanted}, as root= asks for it; retry root= looks into all pools"
+        return "nothing to boot was found; see pools"
+
     def _entries(self, _: str) -> None:
         entries = self._known()
         if not entries:
-            self._console.write("nothing to boot was found; see pools")
+            self._line(self._nothing())
         for number, entry in enumerate(entries, 1):
             for line in entry_lines(number, entry):
                 self._console.write(line)
@@ -268,6 +288,9 @@ class Rescue:
             return start, _beginning(rest, [name for entry in self._known() for name in (entry.id, entry.title)])
         if command == "use":
             return start, _beginning(rest, [tree_name(pool, name) for pool, name, _ in self._all_roots(quiet=True)])
+        if command == "retry":
+            word = rest.rpartition(" ")[2]
+            return len(text) - len(word), _beginning(word, [f"{name}=" for name in _config.names()])
         if command == "ls":
             return self._complete_path(text, _without_options(rest))
         if command in ("cat", "sha256"):

@@ -11,6 +11,7 @@ from init_doubles import MemoryPool, TestConsole, system
 from test_init_boot import CMDLINE, Bench, tank
 
 from fsdrivers import pools
+from init import __main__ as main
 from init import config
 from init.console import Enough
 from init.devices import Disks
@@ -35,6 +36,7 @@ def prompt(monkeypatch: pytest.MonkeyPatch) -> Rescue:
         ("po", ["pools ", "poweroff "]), ("  retr", ["retry "]), ("men", ["menu "]), ("x", []),
         ("ls /a", ["a file", "afraid", "annex/"]), ("ls -l /an", ["annex/"]),
         ("cat /annex/d", ["deep"]), ("cat an", ["annex/"]),
+        ("retry root= poolboot.app", ["poolboot.append-initrd=", "poolboot.append="]),
         ("ls /gone/x", []), ("sha256 /a /an", ["annex/"]), ("use TANK:@h", ["tank:@home"]), ("dmesg x", []),
         ("boot test linux 1, kernel 6.9", ["Test Linux 1, kernel 6.9"]),
         ("boot tank:@/6.1", ["tank:@/6.12.1"]),
@@ -235,3 +237,34 @@ def test_disks_that_come_and_go_are_told(tmp_path: Path) -> None:
     assert disks.describe() == [
         f"{tmp_path}/vda  8.0 KiB, gone", f"{tmp_path}/vdb  8.0 KiB", f"{tmp_path}/vdc  new; retry looks at it",
     ]  # fmt: skip
+
+
+# --- knobs at the prompt ----------------------------------------------------------------------
+
+
+def test_a_wrong_root_is_mended_at_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [(0, [tank()])], "root=UUID=gone poolboot.wait=0")
+    lines = bench.boot()
+    assert any("nothing to boot; waited 0 s for the pool with uuid gone" in line for line in lines)
+    prompt = bench.machine.console = TestConsole("entries\nmenu\nretry now\nretry poolboot.wait=x\nretry root=\n")
+    assert main.rescue(bench.machine)
+    text = prompt.output()
+    hint = "nothing is looked into but the pool with uuid gone, as root= asks for it; retry root= looks into all pools"
+    assert text.count(hint) == 2
+    assert "retry: now is no knob" in text
+    assert "retry: poolboot.wait=x: wants seconds" in text
+    bench.machine.console = bench.console
+    bench.boot()
+    assert bench.staged == [f"6.12.1 {CMDLINE}"]
+
+
+def test_knobs_of_the_prompt_go_on_top_and_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = config.read('root=UUID=x poolboot.append="a b" poolboot.timeout=7')
+    assert config.more(first, "poolboot.timeout=9").append == "a b"
+    assert config.more(first, "poolboot.timeout=9").timeout == 9
+    assert config.more(config.read("")._replace(timeout=3), "root=").timeout == 3
+    bench = Bench(monkeypatch, [])
+    for typed in ("poolboot.debug", "poolboot.wait=1"):
+        bench.machine.console = TestConsole(f"retry {typed}\n")
+        assert main.rescue(bench.machine)
+    assert bench.machine.typed == "poolboot.debug poolboot.wait=1"

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 
 from fsdrivers import fuse
 from fsdrivers.filesystem import Filesystem
+from init.console import printable
+from init.terminal import RECORD
 
 NAME = "@poolboot"
 # include/uapi/linux/oom.h:OOM_SCORE_ADJ_MIN, v6.12: without us nothing runs
@@ -137,10 +139,11 @@ def _open_log() -> None:
 
 
 def log(text: str, priority: int = ERROR) -> None:
-    """A line in the kernel's log, where dmesg and the journal of the root's system find it."""
+    """A line in the kernel's log, where dmesg and the journal of the root's system find it, and consoles show it."""
     if _kmsg < 0:
         _open_log()
+    line = f"<{priority}>poolboot: {printable(text, '')}"
     try:
-        os.write(_kmsg, f"<{priority}>poolboot: {text}\n".encode("utf-8", "backslashreplace"))
+        os.write(_kmsg, line.encode("utf-8", "backslashreplace")[:RECORD])
     except OSError:  # there is nobody left to tell
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
@@ -267,6 +268,17 @@ from init.handover import daemon
 daemon.rename(sys.argv[1])
 print(open("/proc/self/cmdline", "rb").read(), open("/proc/self/comm").read().strip())
 """
+
+
+def test_what_the_daemon_logs_is_one_record_that_drives_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, sink = os.pipe2(os.O_DIRECT)
+    monkeypatch.setattr(daemon, "_kmsg", sink)
+    daemon.log("/evil\x1b[2J\nname: corrupt " + "x" * 2000)
+    record = os.read(source, 65536)
+    os.close(source)
+    os.close(sink)
+    assert record.startswith(b"<3>poolboot: /evil\\x1b[2J\\x0aname: corrupt xxx")
+    assert len(record) <= 1000
 
 
 @pytest.mark.parametrize("arguments", [["-c", RENAME, "@poolboot"], ["-c", RENAME, "@" + "p" * 900]])

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 MAX_DEPTH = 48  # blocks in blocks
-MAX_TOKENS = 400_000
+MAX_TOKENS = 200_000  # some 30 MB of memory
 
 # Parts of a word: (kind, text).
 LITERAL, VARIABLE, QUOTED_VARIABLE = "literal", "variable", "quoted"

@@ -17,7 +17,7 @@ from fsdrivers.filesystem import Node, Stat
 from init import config, entries, handover
 from init.config import BootConfig
 from init.entries import BootEntry
-from init.handover import Refused, fstab, program, switch_root
+from init.handover import Refused, daemon, fstab, program, switch_root
 
 KERNEL = frozenset(("tmpfs", "proc", "sysfs", "overlay", "fuse", "nfs4"))
 

@@ -63,7 +63,7 @@ def copy(trees: Sequence[Tree], say: Callable[[str], None]) -> None:
     free = memory_available()
     views = [ramcopy.Tree(tree.filesystem) for tree in trees]
     say("measuring the root")
-    needs = [ramcopy.measure(view, free) for view in views]
+    needs = [ramcopy.measure(view, free, say) for view in views]
     total = ramcopy.Need(sum(need.data for need in needs), sum(need.objects for need in needs))
     ramcopy.check(total, free)
     say(f"copying {human(total.data)} into RAM, of which {human(free)} are free; what is written is lost at power-off")

@@ -65,14 +65,23 @@ class Tree(Filesystem):
         return name in SNAPSHOTS and directory == self._inner.root()
 
 
-def measure(tree: Filesystem, free: int) -> Need:
+def measure(
+    tree: Filesystem,
+    free: int,
+    say: Callable[[str], None] = lambda text: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Need:
     """What ``tree`` takes; files that alone are larger than ``free`` bytes are counted without their holes.
 
-    Raises the first FsError: half a system is none.
+    Now and then ``say`` is told how far that is.  Raises the first FsError: half a system is none.
     """
     data = objects = 0
     linked: set[Node] = set()
+    speak = clock() + SPEAK
     for found in walk(tree):
+        if clock() >= speak:
+            speak = clock() + SPEAK
+            say(f"measured {objects} objects so far, {human(data)}")
         if found.error is not None or found.stat is None:
             raise found.error or FsError(found.path)
         if found.stat.nlink > 1 and found.stat.type != DIRECTORY:

@@ -13,6 +13,7 @@ from init import signals
 CHUNK = 1 << 20
 DEPMOD = ("/sbin/depmod", "/usr/sbin/depmod", "/usr/bin/depmod")
 PATIENCE = 60.0  # seconds for depmod; it takes one, or ten under emulation
+MUTE = 1.0  # seconds of waiting without a word
 MAX_DEPTH = 16  # directories below each other
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -38,7 +39,7 @@ def bring(initramfs: int, release: str, say: Callable[[str], None], root: str = 
     depmod = next((path for path in DEPMOD if os.access(root + path, os.X_OK)), None)
     if depmod is None:
         say(f"{count} modules for {release} are in the root; it has no depmod, so modprobe will not find them")
-    elif run([root + depmod, *(["-b", root] if root else []), "-a", release], PATIENCE) != 0:
+    elif run([root + depmod, *(["-b", root] if root else []), "-a", release], PATIENCE, say) != 0:
         say(f"warning: {depmod} failed: modprobe may not find the modules for {release}")
 
 
@@ -63,15 +64,18 @@ def _copy(source: int, target: str, depth: int) -> int:
     return count
 
 
-def run(argv: list[str], patience: float) -> int:
+def run(argv: list[str], patience: float, say: Callable[[str], None] = lambda text: None) -> int:
     """Run a program without streams; its exit status, or -1 when it is not done after ``patience`` seconds."""
     pid = os.fork()
     if pid == 0:
         _become(argv)
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
+    deadline, told = time.monotonic() + patience, False
+    while (left := deadline - time.monotonic()) > 0:
         if (status := signals.ended(pid)) is not None:
             return os.waitstatus_to_exitcode(status)
+        if not told and patience - left > MUTE:
+            told = True
+            say(f"waiting up to {left:.0f} s more for {argv[0]}; then it goes on without")
         time.sleep(0.02)
     os.kill(pid, signal.SIGKILL)
     return -1  # PID 1 reaps it

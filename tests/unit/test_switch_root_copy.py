@@ -83,6 +83,18 @@ def test_everything_but_its_own_snapshots_arrives(tmp_path: Path) -> None:
     assert tree.lookup(tree.root(), ".snapshots") is None
 
 
+def test_a_long_measurement_tells_how_far_it_is() -> None:
+    now, said = [0.0], []
+
+    def clock() -> float:
+        now[0] += 1
+        return now[0]
+
+    tree = MemoryFilesystem({f"file{number}": b"x" for number in range(9)})
+    assert ramcopy.measure(tree, 1 << 30, said.append, clock).objects == 10
+    assert said[0] == "measured 4 objects so far, 12.0 KiB"
+
+
 def test_a_long_copy_tells_how_far_it_is() -> None:
     now = [0.0]
     said: list[str] = []
@@ -218,12 +230,16 @@ def test_what_depmod_does_wrong_is_told(tmp_path: Path) -> None:
     assert "has no depmod" in bring(other, None)[0]
 
 
-def test_a_program_that_hangs_is_ended() -> None:
+def test_a_program_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGCHLD)
     start = time.monotonic()
     assert running.run([sys.executable, "-c", "import time; time.sleep(60)"], 0.3) == -1
     assert time.monotonic() - start < 20
     assert running.run(["/nonexistent"], 20) == 127
+    said: list[str] = []
+    monkeypatch.setattr(running, "MUTE", 0.05)
+    assert running.run([sys.executable, "-c", "import time; time.sleep(0.5)"], 20, said.append) == 0
+    assert said == [f"waiting up to 20 s more for {sys.executable}; then it goes on without"]
     assert signal.getsignal(signal.SIGCHLD) == before
 
 

@@ -9,9 +9,9 @@ from fsdrivers.errors import Corrupt, Unsupported
 from fsdrivers.filesystem import File
 
 # The x86 boot protocol's header, Documentation/arch/x86/boot.rst, v6.12:
-#   0x1F1 u8 setup_sects   0x1FE u16 boot_flag   0x202 u32 "HdrS"   0x206 u16 protocol version
-#   0x20E u16 offset of the version string less 0x200   0x236 u16 xloadflags   0x238 u32 cmdline_size
-#   0x260 u32 init_size
+#   0x1F1 u8 setup_sects (of 512 bytes, and one more)   0x1F4 u32 syssize (of 16 bytes)   0x1FE u16 boot_flag
+#   0x202 u32 "HdrS"   0x206 u16 protocol version   0x20E u16 offset of the version string less 0x200
+#   0x236 u16 xloadflags   0x238 u32 cmdline_size   0x260 u32 init_size
 BOOT_FLAG, HDRS = b"\x55\xaa", b"HdrS"
 XLF_KERNEL_64 = 0x1
 # The arm64 header, Documentation/arch/arm64/booting.rst, v6.12: 0x10 u64 image_size, 0x38 magic
@@ -19,6 +19,7 @@ ARM64_MAGIC = b"ARM\x64"
 _IMAGE_SIZE = struct.Struct("<Q")
 
 HEADER_SIZE = 0x400
+HEADER_END = 0x264  # of the fields that are looked at
 DEFAULT_CMDLINE_SIZE = 2047  # bytes; arch/x86/include/asm/setup.h:COMMAND_LINE_SIZE less the NUL, v6.12
 
 
@@ -52,6 +53,12 @@ def identify(file: File, machine: str) -> Image:
 
 
 def _bzimage(file: File, header: bytes) -> Image:
+    if len(header) < HEADER_END:
+        raise Corrupt(file.path, "bzImage: the file ends in its header", len(header))
+    (syssize,) = struct.unpack_from("<I", header, 0x1F4)
+    end = ((header[0x1F1] or 4) + 1) * 512 + syssize * 16
+    if file.size < end:  # kexec would load it, and the kernel would not come up
+        raise Corrupt(file.path, f"bzImage: the file ends before its {end} bytes", file.size)
     (protocol,) = struct.unpack_from("<H", header, 0x206)
     xloadflags, cmdline_size = struct.unpack_from("<HI", header, 0x236)
     if protocol < 0x20C or not xloadflags & XLF_KERNEL_64:

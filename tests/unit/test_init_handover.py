@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -60,6 +61,20 @@ def test_a_kernel_that_cannot_be_started_is_unsupported(kernel: bytes, machine: 
     with pytest.raises(Unsupported) as caught:
         kexec.preflight(entry(tree), PLENTY, machine)
     assert caught.value.feature == wanted
+
+
+@pytest.mark.parametrize("size", [0x206, 0x210, 0x263, 0x264, 0x2FFF])
+def test_a_kernel_that_was_cut_off_is_no_kernel(size: int) -> None:
+    """A full disk while the package was installed: kexec would take it, and nothing would come up."""
+    image = bytearray(bzimage("6.1.0-9"))
+    image[0x1F1] = 3
+    struct.pack_into("<I", image, 0x1F4, (len(image) - 4 * 512) // 16)
+    tree = system("6.1.0-9")
+    tree["boot"]["vmlinuz-6.1.0-9"] = bytes(image)  # type: ignore[index]
+    kexec.preflight(entry(tree), PLENTY, "x86_64")
+    tree["boot"]["vmlinuz-6.1.0-9"] = bytes(image[:size])  # type: ignore[index]
+    with pytest.raises(Corrupt, match=r"/boot/vmlinuz-6\.1\.0-9: corrupt bzImage: the file ends "):
+        kexec.preflight(entry(tree), PLENTY, "x86_64")
 
 
 def test_a_damaged_boot_flag() -> None:

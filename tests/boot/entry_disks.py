@@ -13,10 +13,13 @@ from qemu import guest, layouts, workshop
 from qemu.workshop import MIB, Made, Recipe
 
 SCRIPT = Path(__file__).parents[2] / "contrib" / "systemd" / "poolboot-good"
-COUNTED, SUBVOLUME, PARTITION = range(3)  # places in Made.disks
+COUNTED, SUBVOLUME, PARTITION, OPENSUSE = range(4)  # places in Made.disks
 # What timeshift itself wrote: tests/unit/data/timeshift/make
 TIMESHIFT = "2026-11-23_07-13-53"
 INFO = Path(__file__).parents[1] / "unit" / "data" / "timeshift" / TIMESHIFT / "info.json"
+# What openSUSE's GRUB wrote: its README says how
+GRUB = Path(__file__).parents[1] / "unit" / "data" / "entries" / "opensuse-15.6-btrfs" / "tree" / "boot" / "grub2"
+OPENSUSE_UUID = "5f0e1b7c-8f5a-4d0b-9a53-0c6f1de2a001"  # in that file
 
 _INIT = f"""#!/bin/busybox sh
 /bin/busybox --install -s /bin 2>/dev/null
@@ -98,7 +101,24 @@ mount ${DISK[2]} /mnt
 system /mnt partition
 echo 'PARTLABEL=poolboot /boot vfat umask=0077 0 2' >/mnt/etc/fstab
 umount /mnt
-"""
+
+mkfs.btrfs -q -f -U "{uuid}" ${DISK[3]}
+mount ${DISK[3]} /mnt
+btrfs -q subvolume create /mnt/@
+btrfs -q subvolume create /mnt/@/.snapshots
+mkdir /mnt/@/.snapshots/1
+btrfs -q subvolume create /mnt/@/.snapshots/1/snapshot
+btrfs subvolume set-default "$(btrfs inspect-internal rootid /mnt/@/.snapshots/1/snapshot)" /mnt
+system /mnt/@/.snapshots/1/snapshot opensuse
+mkdir /mnt/@/.snapshots/1/snapshot/boot/grub2
+cp /in/grub.cfg /mnt/@/.snapshots/1/snapshot/boot/grub2/
+for version in 6.4.0-150600.21-default 6.4.0-150600.23.53-default; do
+    cp /in/vmlinuz /mnt/@/.snapshots/1/snapshot/boot/vmlinuz-$version
+    cp /in/initrd /mnt/@/.snapshots/1/snapshot/boot/initrd-$version
+    mkdir /mnt/@/.snapshots/1/snapshot/lib/modules/$version
+done
+umount /mnt
+""".replace("{uuid}", OPENSUSE_UUID)
 )
 
 
@@ -125,8 +145,8 @@ def initrd(suite: str = "bookworm") -> Path:
 
 def make(suite: str = "bookworm") -> Made:
     """The disks, made by the kernel's own driver.  Raises workshop.RecipeError or artefacts.steps.BuildError."""
-    inputs = (kernel_build.build().image, initrd(suite))
-    return workshop.make(Recipe(f"entries-{suite}", _SYSTEMS, disks=(192 * MIB,) * 3, suite=suite, inputs=inputs))
+    inputs = (kernel_build.build().image, initrd(suite), GRUB / "grub.cfg")
+    return workshop.make(Recipe(f"entries-{suite}", _SYSTEMS, disks=(192 * MIB,) * 4, suite=suite, inputs=inputs))
 
 
 def partition(target: Path, log: Path, kernels: bool = False) -> Path:

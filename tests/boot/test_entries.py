@@ -152,6 +152,20 @@ def test_kernels_in_another_subvolume_as_grub_states_them(machine: Machines, dis
         assert "rootflags=subvol=@ " in guest.expect("booted with: (.*)")[1]
 
 
+def test_the_grub_cfg_that_opensuse_wrote(machine: Machines, disks: Made) -> None:
+    """On snapper's layout: paths count from the default subvolume, which no command line names."""
+    with machine([disks.disks[entry_disks.OPENSUSE]]) as guest:
+        booting = guest.expect(
+            r"poolboot: booting openSUSE Leap 15\.6 kernel=/boot/vmlinuz-6\.4\.0-150600\.23\.53-default .*cmdline=(.*)",
+            SECONDS,
+        )
+        assert booting[1].split()[:3] == [
+            f"root=UUID={entry_disks.OPENSUSE_UUID}", "rootflags=subvol=@/.snapshots/1/snapshot", "splash=silent",
+        ]  # fmt: skip
+        guest.expect(layouts.MARKER, SECONDS)
+        assert guest.expect("booted with: (.*)")[1].strip() == booting[1].strip()
+
+
 def test_kernels_on_an_efi_system_partition(machine: Machines, disks: Made, tmp_path: Path) -> None:
     image = entry_disks.partition(tmp_path / "esp.img", tmp_path / "log", kernels=True)
     with machine([disks.disks[entry_disks.PARTITION], image]) as guest:

@@ -111,8 +111,9 @@ def on_partitions(
     trees = [_Trees(place) for place in places]
     for partition, filesystem in boot_partitions(devices, note):
         earlier = 0
+        beside = {part.name for part in partitions(partition.parent) if part.type == ROOTS.get(os.uname().machine)}
         for item, _, named in _items(filesystem, partition.name, note):
-            place = _whose(item.options, places, partition)
+            place = _whose(item.options, places, beside)
             if place is None and any(one.is_snapshot(item) for one in trees):
                 earlier += 1
                 continue
@@ -137,8 +138,8 @@ def on_partitions(
             note(f"{partition.name}: {earlier} entries for snapshots are left out: these are listed of themselves")
 
 
-def _whose(options: str, places: Sequence[BootRoot], partition: Partition) -> BootRoot | None:
-    """The one of ``places`` that a command line in an entry on ``partition`` is for.
+def _whose(options: str, places: Sequence[BootRoot], beside: set[str]) -> BootRoot | None:
+    """The one of ``places`` that a command line is for; ``beside``: names of the root partitions on the same disk.
 
     It is the one whose root it names; with none named the only one that has the init that it asks for (NixOS names
     none: its initrd knows), or the one on the root partition of the same disk, as systemd-gpt-auto-generator(8) has it.
@@ -151,13 +152,10 @@ def _whose(options: str, places: Sequence[BootRoot], partition: Partition) -> Bo
     if init and root != "gpt-auto":
         found = [place for place in places if place.has(init) or roots.elsewhere(place.filesystem, init)]
     elif root != "fstab":
-        members = {part.name for part in partitions(partition.parent) if part.type == ROOTS.get(os.uname().machine)}
         found = [
             place
             for place in places
-            if place.pool.kind == "btrfs"
-            and place.root.default
-            and members & {slot.device for slot in place.pool.slots}
+            if place.pool.kind == "btrfs" and place.root.default and beside & {slot.device for slot in place.pool.slots}
         ]
     else:
         found = []

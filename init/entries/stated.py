@@ -149,7 +149,8 @@ def _whose(options: str, places: Sequence[BootRoot], beside: set[str]) -> BootRo
     init, root = values.get("init"), values.get("root") or ""
     if named is not None or root not in ("", "fstab", "gpt-auto"):
         return named
-    if init and root != "gpt-auto":
+    if init and init not in (*roots.INITS, "/lib/systemd/systemd") and root != "gpt-auto":
+        # An init that every system has would tell nothing.
         found = [place for place in places if place.has(init) or roots.elsewhere(place.filesystem, init)]
     elif root != "fstab":
         found = [

@@ -346,6 +346,7 @@ def test_grubs_configuration_on_an_esp_with_kernels_in_a_pool(tmp_path: Path) ->
 @pytest.mark.parametrize(("root", "second", "count"), [
     ("", stated.ROOTS["x86_64"], 1), ("root=gpt-auto ", stated.ROOTS["x86_64"], 1), ("", fat.XBOOTLDR, 0),
     ("root=/dev/vda2 ", stated.ROOTS["x86_64"], 0), ("root=fstab ", stated.ROOTS["x86_64"], 0),
+    ("init=/sbin/init ", fat.XBOOTLDR, 0),
 ])  # fmt: skip
 def test_an_entry_without_a_root_means_the_root_partition_beside_it(
     tmp_path: Path, root: str, second: str, count: int

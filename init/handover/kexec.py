@@ -107,7 +107,10 @@ def preflight(entry: BootEntry, available: int | None = None, machine: str | Non
     filesystem = entry.place.filesystem
     kernel = entry.open_kernel()
     facts = image.identify(kernel, machine or os.uname().machine)
-    sizes = [kernel.size, *(file.size for file in entry.open_initrds())]
+    initrds = entry.open_initrds()
+    sizes = [kernel.size, *(file.size for file in initrds)]
+    if initrds and not any(sizes[1:]):
+        raise Refused(f"{', '.join(file.path for file in initrds)}: empty; the system could not find its root without")
     length = len(os.fsencode(entry.cmdline))
     if length > facts.cmdline_size:
         raise Refused(f"the command line has {length} bytes, {entry.kernel} takes {facts.cmdline_size}")

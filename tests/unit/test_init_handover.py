@@ -77,6 +77,13 @@ def test_a_kernel_that_was_cut_off_is_no_kernel(size: int) -> None:
         kexec.preflight(entry(tree), PLENTY, "x86_64")
 
 
+def test_an_empty_initrd_is_none() -> None:
+    tree = system("6.1.0-9")
+    tree["boot"]["initrd.img-6.1.0-9"] = b""  # type: ignore[index]
+    with pytest.raises(Refused, match=r"^/boot/initrd.img-6\.1\.0-9: empty; "):
+        kexec.preflight(entry(tree), PLENTY, "x86_64")
+
+
 def test_a_damaged_boot_flag() -> None:
     tree = system("6.1.0-9")
     broken = bytearray(bzimage("6.1.0-9"))

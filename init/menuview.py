@@ -25,6 +25,7 @@ EDIT_KEYS = "Enter boots with this command line, once  Escape goes back unchange
 DETAILS_KEYS = "Enter boots  e edit  r rescue  Escape back  Up and Down scroll"
 FOOTER = 6  # rows below the list
 PLAIN_ROWS = 18  # entries that are listed at once on a terminal without a screen
+ITEM_ROWS = 2  # of an entry on a terminal without a screen
 LEAST_TITLE = 24  # characters of a title that are always shown
 MIN_ROWS, MIN_COLUMNS = 12, 40  # of a screen; smaller terminals get lines
 ALWAYS_TOLD = 10  # from here on the countdown tells every second
@@ -269,9 +270,9 @@ class Printer:
 
 
 def _item(menu: Menu, index: int, width: int) -> str:
-    """One entry as a line that fits into ``width``, if that is possible: a title may be long."""
+    """One entry as a line that takes no more than ITEM_ROWS rows of ``width``: a title may be long."""
     entry = menu.level.items[index]
     head = f"{'>' if index == menu.level.selected else ' '} {index + 1}. "
     title, tail = printable(entry.title, ""), printable(f"  [{tags(entry)}]", "")
-    room = max(LEAST_TITLE, width - 1 - len(head) - len(tail))
+    room = max(LEAST_TITLE, ITEM_ROWS * width - 1 - len(head) - len(tail))
     return head + (title if len(title) <= room else title[: room - 3] + "...") + tail

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fsdrivers.errors import FsError, NotADirectory, NotFound
 from fsdrivers.filesystem import Filesystem
-from init.entries.grubrun import CannotKnow, Machine, Menu
+from init.entries.grubrun import CannotKnow, Machine, Menu, NoSystem
 from init.entries.item import MAX_ITEMS, Item, Listing, locate, own_prefix
 
 CONFIGS = (
@@ -105,6 +105,8 @@ class _Builder:
         try:
             inner.run(line.body)
             return self._add(self._item(line, above, inner))
+        except NoSystem:
+            return -1
         except CannotKnow as why:
             self._notes.append(f"entry {line.title!r} is passed over: {why}")
             return -1

@@ -52,12 +52,18 @@ _FAILING = frozenset(("false", "keystatus", "fwsetup", "smbios", "rdmsr"))
 _OTHER_SYSTEMS = frozenset((
     "chainloader", "multiboot", "multiboot2", "module", "module2", "xen_hypervisor", "xen_module", "ntldr", "kfreebsd",
     "knetbsd", "kopenbsd", "plan9", "xnu_kernel", "xnu_kernel64", "appleloader", "efi_chainloader", "uki",
-    "reboot", "halt", "exit", "freedos", "truecrypt", "normal_exit",
+    "exit", "freedos", "truecrypt", "normal_exit",
 ))  # fmt: skip
+# In an entry they start nothing at all.
+_NO_SYSTEM = frozenset(("fwsetup", "reboot", "halt"))
 
 
 class CannotKnow(Exception):
     """What happens next depends on something that is not known here; says what."""
+
+
+class NoSystem(CannotKnow):
+    """An entry is for the firmware's settings or for switching off: nobody misses it."""
 
 
 class _Return(Exception):
@@ -118,7 +124,8 @@ class Machine:
         self.options = ""
         self.initrds: list[tuple[str, str]] = []
         self.devicetree = self.with_bls = False
-        self.entry = False  # whether this runs the body of an entry
+        self.entry = False  # whether this runs the body of an entry, or a condition: what cannot be known ends it
+        self.body = False  # whether this runs the body of an entry
         self._machine, self._budget, self._depth, self._loops = machine, _Budget(MAX_STEPS), 0, 0
         self._open: list[str] = []  # the files that are being run
         self._arguments: tuple[str, ...] | None = None  # outside of functions and entries there are none
@@ -142,7 +149,7 @@ class Machine:
         inner.variables |= {"chosen": line.title, "default": self.variables.get("default", "0"), "?": "0"}
         inner.exported, inner.functions = set(self.exported), dict(self.functions)
         inner.notes, inner._budget, inner._arguments = self.notes, _Budget(MAX_MENU_STEPS), line.arguments
-        inner.entry = not submenu
+        inner.entry = inner.body = not submenu
         return inner
 
     @property
@@ -280,6 +287,8 @@ class Machine:
             return self._set(["set", name])
         if name in _IGNORED:
             return True
+        if name in _NO_SYSTEM and (self.body or name != "fwsetup"):
+            raise NoSystem(f"{name}: it starts no system")
         if name in _FAILING:
             return False
         if name in _OTHER_SYSTEMS:

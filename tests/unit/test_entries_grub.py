@@ -300,3 +300,14 @@ def test_many_entries_that_do_not_end_are_not_all_run() -> None:
     assert not found.items
     assert any("no further entries" in note for note in found.notes)
     assert time.monotonic() - started < 60
+
+
+def test_entries_that_start_nothing_are_no_loss_to_be_told() -> None:
+    config = "menuentry F { fwsetup --is-supported\n if [ $? = 0 ]; then fwsetup; else read; fi }\n"
+    config += "menuentry R { reboot }\nmenuentry H { halt }\nmenuentry C { chainloader /x.efi }\n"
+    config += "if fwsetup --is-supported; then menuentry Z { fwsetup }; fi\n" + ENTRY.format("quiet")
+    found = listing(config)
+    assert [item.title for item in found.items] == ["A"]
+    assert [note for note in found.notes if "default" not in note] == [
+        "/boot/grub/grub.cfg: entry 'C' is passed over: chainloader: it starts something else than a Linux kernel"
+    ]

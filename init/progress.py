@@ -26,14 +26,13 @@ class Progress:
         """So many more bytes are done."""
         self._done += count
         now = self._clock()
-        if now < self._speak or self._done >= self._total:
+        if now < self._speak or not self._done:
             return
-        self._speak = now + SPEAK
-        text = f"{self._doing}: {human(self._done)} of {human(self._total)}"
-        if self._done:
-            left = (self._total - self._done) * (now - self._start) / self._done
-            text += f", about {max(1, round(left))} s more"
-        self._say(text)
+        left = (self._total - self._done) * (now - self._start) / self._done
+        if left >= MUTE:
+            self._speak = now + SPEAK
+            done = f"{human(self._done)} of {human(self._total)}"
+            self._say(f"{self._doing}: {done}, about {round(left)} s more")
 
     @property
     def slow(self) -> bool:

@@ -64,6 +64,18 @@ def zfs_debian() -> Made:
     return zfs_images.debian()
 
 
+@pytest.fixture(scope="session")
+def zfs_howto() -> Made:
+    """Debian as OpenZFS's HOWTO installs it.  Compiles OpenZFS when its modules are not cached."""
+    return zfs_images.howto()
+
+
+@pytest.fixture(scope="session")
+def zfs_dracut() -> Made:
+    """A Debian on ZFS with an initrd by dracut.  Compiles OpenZFS when its modules are not cached."""
+    return zfs_images.dracut()
+
+
 @pytest.fixture
 def clone(tmp_path: Path) -> Callable[[Path], Path]:
     """Makes a sparse copy of a disk image that a test may damage."""

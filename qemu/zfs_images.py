@@ -298,6 +298,7 @@ menuentry 'Debian GNU/Linux, as it was installed' --id installed {
 }
 END
 sed -i "s/GUID/$(printf %x $guid)/; s/RELEASE/$old/" /mnt/etc/grub.d/40_custom
+mkdir /mnt/boot/grub
 mkconfig >/out/grub.cfg
 zpool status
 zpool export -a

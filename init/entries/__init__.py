@@ -104,13 +104,14 @@ def of_snapshot(
 
 def _marked(entry: BootEntry, snapshot: Snapshot) -> BootEntry:
     notes = list(entry.notes)
-    clone = ""
     if snapshot.tool == snapshots.ZFS:
         from init.entries import dialect  # not before it is needed
 
         clone = dialect.clone(entry.place)
-    if clone:
-        notes.append(f"its initrd boots a clone of it, {clone}, made anew each time")
+        words = (
+            f"boots a clone of it, {clone}, made anew each time" if clone else "may refuse it: a clone could be booted"
+        )
+        notes.append(f"its initrd {words}")
     elif snapshot.readonly:
         notes.append("this snapshot is read-only: the system cannot write to its root")
     return entry._replace(title=f"{entry.title}, {snapshot.title}", notes=tuple(notes), snapshot=snapshot)

@@ -23,15 +23,21 @@ LARGE = 60_000_000  # bytes
 BTRFS = {"raid5": (0, 3), "raid6": (3, 7), "raid10": (7, 11), "snapshot": (11, 12), "log": (13, 14)}
 ZFS = {"mirror": (0, 2), "raidz1": (2, 5), "raidz2": (5, 9)}
 
-_INIT = f"""#!/bin/busybox sh
+
+def telling(words: str = "booted with") -> str:
+    """An init that prints MARKER and its command line behind ``words`` and a colon, and powers off."""
+    return f"""#!/bin/busybox sh
 /bin/busybox mkdir -p /proc
 /bin/busybox mount -t proc proc /proc
 read -r line </proc/cmdline
 echo
 echo "{MARKER}"
-echo "booted with: $line"
+echo "{words}: $line"
 /bin/busybox poweroff -f
 """
+
+
+_INIT = telling()
 
 
 def initrd(suite: str = "bookworm", architecture: str = "amd64") -> Path:

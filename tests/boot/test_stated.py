@@ -54,7 +54,8 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stated")
     root = folder / "root"
     second = cpio.Archive()
-    second.file("init", second_init().encode(), 0o755)
+    # There only when it came behind the first.
+    second.file("init", layouts.telling("second archive, booted with").encode(), 0o755)
     first = layouts.initrd().read_bytes()
     files = {
         "etc/os-release": b'ID=stated\nPRETTY_NAME="Stated"\n', "sbin/init": b"#!/bin/sh\n",
@@ -72,19 +73,6 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.truncate(image, 256 << 20)
     subprocess.run(["mkfs.btrfs", "-q", "-L", "stated", "--rootdir", root, image], check=True)
     return image
-
-
-def second_init() -> str:
-    """The init of the second archive, which is there only when it came behind the first."""
-    return f"""#!/bin/busybox sh
-/bin/busybox mkdir -p /proc
-/bin/busybox mount -t proc proc /proc
-read -r line </proc/cmdline
-echo
-echo "{layouts.MARKER}"
-echo "second archive, booted with: $line"
-/bin/busybox poweroff -f
-"""
 
 
 def unified(root: Path, folder: Path) -> None:

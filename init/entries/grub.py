@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from fsdrivers.errors import FsError, NotADirectory, NotFound
 from fsdrivers.filesystem import Filesystem
-from init.entries.grubrun import CannotKnow, Machine, Menu, NoSystem
+from init.entries.grubplaces import CannotKnow
+from init.entries.grubrun import Machine, Menu, NoSystem
 from init.entries.item import MAX_ITEMS, Item, Listing, locate, own_prefix
 
 CONFIGS = (

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import DIRECTORY, FILE, Filesystem
-from init.entries import bls, grubenv, grubtest, grubwords
+from init.entries import bls, grubenv, grubplaces, grubtest, grubwords
+from init.entries.grubplaces import OWN, CannotKnow, Places
 from init.entries.grubscript import Command, Function, If, Loop, ScriptError, Statement, Word, parse
-from init.entries.item import MAX_OPTIONS, Item, has_uuid, in_boot, locate, own_prefix, read_text
-from init.entries.mounts import Mounted
+from init.entries.item import MAX_OPTIONS, Item, read_text
 
 MAX_STEPS = 100_000  # statements of the top level, sourced files included
 MAX_MENU_STEPS = 5_000  # statements of one entry or submenu
@@ -20,10 +20,6 @@ MAX_DEPTH = 40  # calls, sourced files and blocks within each other
 MAX_VALUE = 1 << 16  # characters of a variable
 MAX_NOTES = 200
 MAX_SOURCED = 8 << 20  # characters of all files together
-
-# The device of the tree that the grub.cfg lies in, in the variable root and in "(...)".
-OWN = "own"
-OWN_BOOT = "own /boot"  # likewise, when that is another one
 
 # What grub-core/normal/main.c and kern/main.c, GRUB 2.12, set before any script runs.
 _FEATURES = (
@@ -56,10 +52,6 @@ _OTHER_SYSTEMS = frozenset((
 ))  # fmt: skip
 # In an entry they start nothing at all.
 _NO_SYSTEM = frozenset(("fwsetup", "reboot", "halt"))
-
-
-class CannotKnow(Exception):
-    """What happens next depends on something that is not known here; says what."""
 
 
 class NoSystem(CannotKnow):
@@ -127,12 +119,13 @@ class Machine:
         self.entry = False  # whether this runs the body of an entry, or a condition: what cannot be known ends it
         self.body = False  # whether this runs the body of an entry
         self._machine, self._budget, self._depth, self._loops = machine, _Budget(MAX_STEPS), 0, 0
+        self._places = Places(filesystem)
         self._open: list[str] = []  # the files that are being run
         self._arguments: tuple[str, ...] | None = None  # outside of functions and entries there are none
         self._commands: dict[str, Callable[[list[str]], bool]] = {
             "set": self._set, "unset": self._unset, "export": self._export, "load_env": self._load_env,
-            "search": self._search, "search.fs_uuid": self._search_uuid, "search.fs_label": self._search_label,
-            "search.file": self._search_file, "source": self._source, ".": self._source, "configfile": self._source,
+            **dict.fromkeys(("search", *grubplaces.SHORT), self._search),
+            "source": self._source, ".": self._source, "configfile": self._source,
             "test": lambda words: self._test(words[1:]), "[": self._bracket,
             "linux": self._linux, "linuxefi": self._linux, "linux16": self._linux,
             "initrd": self._initrd, "initrdefi": self._initrd, "initrd16": self._initrd,
@@ -368,32 +361,10 @@ class Machine:
     # --- files and devices --------------------------------------------------------------------
 
     def _split(self, path: str) -> tuple[str, str]:
-        """(device, path) as Item has them, the device "" for our own; raises CannotKnow for one of GRUB's names."""
-        if path.startswith("("):
-            device, _, path = path[1:].partition(")")
-        else:
-            device = self.variables.get("root", "")
-        if device == OWN:
-            return "", path
-        if device == OWN_BOOT and isinstance(self.filesystem, Mounted):
-            boot = self.filesystem.found.filesystem
-            if boot.kind == "zfs" and not path.startswith(own_prefix(boot) + "/"):
-                return f"UUID={boot.uuid}", path  # another dataset or a snapshot of that pool
-            return "", in_boot(boot, path)
-        if device.startswith(("UUID=", "LABEL=")):
-            return device, path
-        raise CannotKnow(f"which device {device or '()'} is, only GRUB knows")
+        return self._places.split(path, self.variables.get("root", ""))
 
     def _local(self, path: str) -> str:
-        """The path of something in our own tree, wherever it counts from."""
-        device, path = self._split(path)
-        if device:
-            raise CannotKnow(f"{path} is on another file system ({device})")
-        prefix = own_prefix(self.filesystem)
-        found = locate(self.filesystem, path)
-        if found is not None:
-            return found
-        return path.removeprefix(prefix) if prefix and path.startswith(prefix + "/") else path
+        return self._places.local(path, self.variables.get("root", ""))
 
     def _file_test(self, operator: str, path: str) -> bool:
         if not path:
@@ -459,66 +430,9 @@ class Machine:
         return values is not None
 
     def _search(self, words: list[str]) -> bool:
-        """search [--no-floppy] [--fs-uuid|--label|--file] [--set=VAR] [--hint...=...] NAME."""
-        kind, variable, names, rest = "--file", "root", [], words[1:]
-        kinds = {"-u": "--fs-uuid", "-l": "--label", "-f": "--file", "--fs-label": "--label"}
-        while rest:
-            word = rest.pop(0)
-            if kinds.get(word, word) in ("--fs-uuid", "--label", "--file"):
-                kind = kinds.get(word, word)
-            elif word.startswith("--set="):
-                variable = word.partition("=")[2]
-            elif word in ("--set", "-s"):
-                # "--set root UUID" and "--set UUID" are both in use; the name comes last.
-                if len([other for other in rest if not other.startswith("-")]) > 1:
-                    variable = rest.pop(0)
-            elif word in ("--hint", "-h") and rest:
-                rest.pop(0)
-            elif not word.startswith("-"):
-                names.append(word)
-        if not names:
-            raise CannotKnow("search for nothing")
-        finder = {"--fs-uuid": self._by_uuid, "--label": self._by_label, "--file": self._by_file}[kind]
-        self.variables[variable] = finder(names[0])
+        variable, device = self._places.search(words)
+        self.variables[variable] = device
         return True
-
-    def _search_uuid(self, words: list[str]) -> bool:
-        return self._search_short(words, self._by_uuid)
-
-    def _search_label(self, words: list[str]) -> bool:
-        return self._search_short(words, self._by_label)
-
-    def _search_file(self, words: list[str]) -> bool:
-        return self._search_short(words, self._by_file)
-
-    def _search_short(self, words: list[str], finder: Callable[[str], str]) -> bool:
-        """search.fs_uuid NAME [VARIABLE [HINTS]]."""
-        if len(words) < 2:
-            raise CannotKnow("search for nothing")
-        self.variables[words[2] if len(words) > 2 else "root"] = finder(words[1])
-        return True
-
-    def _by_uuid(self, uuid: str) -> str:
-        for device, tree in self._trees():
-            if has_uuid(tree, uuid):
-                return device
-        return f"UUID={uuid}"
-
-    def _by_label(self, label: str) -> str:
-        for device, tree in self._trees():
-            if label == tree.label:
-                return device
-        return f"LABEL={label}"
-
-    def _trees(self) -> list[tuple[str, Filesystem]]:
-        """What there is in our tree by the names that it gets as a device: what lies at /boot may be another one."""
-        boot = self.filesystem.found.filesystem if isinstance(self.filesystem, Mounted) else None
-        return [(OWN, self.filesystem), *([(OWN_BOOT, boot)] if boot else [])]
-
-    def _by_file(self, path: str) -> str:
-        if locate(self.filesystem, path) is None:
-            raise CannotKnow(f"search for the file {path}, which is not in this tree")
-        return OWN
 
     # --- what is booted -----------------------------------------------------------------------
 

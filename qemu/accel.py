@@ -17,6 +17,10 @@ QEMU = {"x86_64": "qemu-system-x86_64", "arm64": "qemu-system-aarch64"}
 _PROOF = b"Unable to mount root fs"
 
 
+# TCG executes "rep stosb" byte by byte: a kernel that thinks them fast clears and copies pages with them, which makes a
+# boot of Debian 15 percent longer.
+_EMULATED = {"x86_64": "max,-erms,-fsrm", "arm64": "max"}
+
 # A nanosecond of the guest for each instruction (2 to the power of 0): a processor of 1 GHz that completes one
 # instruction a cycle, whatever emulating it takes.  Waiting takes as long as it does.
 _COUNTED = ["-icount", "shift=0"]
@@ -29,7 +33,7 @@ def arguments(kernel: Path | None, architecture: str = "x86_64", counted: bool =
     """
     if architecture == "x86_64" and choose(kernel) == "kvm":
         return ["-accel", "kvm", "-cpu", "max"]
-    return ["-accel", "tcg", "-cpu", "max", *(_COUNTED if counted else [])]
+    return ["-accel", "tcg", "-cpu", _EMULATED[architecture], *(_COUNTED if counted else [])]
 
 
 def choose(kernel: Path | None) -> str:

@@ -160,7 +160,7 @@ def test_the_command_line_of_a_kernel_with_disks(tmp_path: Path) -> None:
     command = Machine(Path("/k"), Path("/i"), "quiet", disks, memory=512, cpus=2).command(["-serial", "x"])
     text = " ".join(command)
     assert command[0] == accel.QEMU["x86_64"]
-    assert "-accel tcg -cpu max -m 512 -smp 2" in text
+    assert "-accel tcg -cpu max,-erms,-fsrm -m 512 -smp 2" in text
     assert "-kernel /k -append quiet -initrd /i" in text
     assert f"file={tmp_path}/a,,b" in text
     assert "id=disk0,format=raw,snapshot=on,readonly=off" in text

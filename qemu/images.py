@@ -9,6 +9,7 @@ from typing import NamedTuple
 from artefacts import cache
 from artefacts.steps import run, step
 from qemu import workshop
+from qemu.machine import Machine
 from qemu.workshop import GIB, Made, Recipe
 
 MARKER = "POOLBOOT-TEST-MARKER: userspace reached"
@@ -247,3 +248,10 @@ def copies_of(made: Made, prefix: str) -> list[Copy]:
             disk = ord(device[-1]) - ord("a")
             copies.append(Copy(disk, int(words[1]), int(words[words.index("physical") + 1]), length))
     return copies
+
+
+def log_in(machine: Machine, seconds: float = 60) -> None:
+    """Wait ``seconds`` for the login of such a Debian on the serial line, and use it.  Raises MachineError."""
+    machine.expect("login: ", seconds)
+    machine.send("root\n")
+    machine.expect("root@.*?[#] ", 120)  # not at the end of its line: the kernel may say something behind it

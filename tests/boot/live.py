@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from qemu import run
+from qemu import images, run
 from qemu.machine import Disk, Machine
 
 BOOT_SECONDS = 400
@@ -27,9 +27,7 @@ def machine(kernel: Path, initrd: Path, log: Path) -> Machines:
 
 
 def log_in(guest: Machine) -> None:
-    guest.expect("login: ", BOOT_SECONDS)
-    guest.send("root\n")
-    guest.expect(r"[#] $", 120)
+    images.log_in(guest, BOOT_SECONDS)
     guest.send("PS1='ready:\\## '; bind 'set enable-bracketed-paste off'; stty -echo cols 200\n")
     guest.expect(_PROMPT, 60)
 

@@ -33,9 +33,7 @@ def test_three_disks_boot_without_any_knob(machine: Machines, debian: Made) -> N
         assert "poolboot: health" not in guest.console
         # What our command line says has to be what the distribution's own kernel was started with.
         assert guest.expect("booted with: (.*)")[1].strip() == booting[2].strip()
-        guest.expect("login: ")
-        guest.send("root\n")
-        guest.expect(r"[#] $")
+        images.log_in(guest)
         guest.send("findmnt -rno FSTYPE,FSROOT / && uname -r && systemctl is-active getty.target\n")
         guest.expect(r"^btrfs /@rootfs$")
         guest.expect(rf"^{booting[1]}$")

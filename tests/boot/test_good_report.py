@@ -56,9 +56,7 @@ ExecStart=/bin/false
 
 def log_in(guest: Machine) -> None:
     guest.expect(images.MARKER, BOOT_SECONDS)
-    guest.expect("login: ", 120)
-    guest.send("root\n")
-    guest.expect(r"[#] $", 60)
+    images.log_in(guest, 120)
 
 
 @pytest.mark.timeout(1800)

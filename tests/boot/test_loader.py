@@ -56,12 +56,6 @@ def run_in(guest: Machine, line: str) -> str:
     return found[1]
 
 
-def log_in(guest: Machine) -> None:
-    guest.expect("login: ", BOOT_SECONDS)
-    guest.send("root\n")
-    guest.expect(r"[#] $", 60)
-
-
 def test_the_sizes_are_within_budget(loader: Loader) -> None:
     parts = uki.sections(loader.efi)
     assert {".linux", ".initrd", ".cmdline", ".osrel", ".uname", ".sbat"} <= set(parts)
@@ -84,7 +78,7 @@ def test_the_firmware_boots_debian_from_one_file(
         guest.expect(r"poolboot: booting .* kernel=/boot/vmlinuz-", 30)
         guest.expect(images.MARKER, BOOT_SECONDS)
         assert "poolboot: error" not in guest.console
-        log_in(guest)
+        images.log_in(guest, BOOT_SECONDS)
         run_in(guest, "tar -C /root -xf /dev/vde")
         status = run_in(guest, "/root/bootctl status --no-pager --quiet 2>&1 || true")
         assert "Product: poolboot 0" in status
@@ -127,7 +121,7 @@ def test_debian_on_a_zfs_mirror_reaches_its_login(
         assert "root=ZFS=rpool-mirror/ROOT/debian" in booting.split()
         guest.expect(images.MARKER, BOOT_SECONDS)
         assert "poolboot: error" not in guest.console
-        log_in(guest)
+        images.log_in(guest, BOOT_SECONDS)
         assert run_in(guest, "findmnt -rno FSTYPE,SOURCE /").strip().endswith("zfs rpool-mirror/ROOT/debian")
         assert f"rpool-mirror\t{health}" in run_in(guest, "zpool list -Ho name,health")
 
@@ -138,7 +132,7 @@ def test_the_iso_on_a_usb_stick_boots_debian_on_btrfs(firmware: Firmwares, loade
         guest.expect(r"poolboot: pool btrfs debian \S+ members 2/3", 180)
         guest.expect(r"poolboot: booting Debian.* in 3 s; any key stops", 60)
         guest.expect(images.MARKER, BOOT_SECONDS)
-        log_in(guest)
+        images.log_in(guest, BOOT_SECONDS)
         assert run_in(guest, "findmnt -rno FSTYPE /").strip().endswith("btrfs")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qemu.images import MARKER
+from qemu import images
 from qemu.machine import Machine
 
 # On a busy host udev may take longer to find the serial line than systemd waits for it to start a login there.
@@ -12,9 +12,7 @@ _BOOT_SECONDS = 400
 
 def log_in(guest: Machine, line: str) -> None:
     """Wait until Debian runs with the command line ``line``, then for its login, and use it."""
-    guest.expect(MARKER, _BOOT_SECONDS)
+    guest.expect(images.MARKER, _BOOT_SECONDS)
     assert "poolboot: error" not in guest.console
     assert guest.expect("booted with: (.*)")[1].strip() == line.strip()
-    guest.expect("login: ", 120)
-    guest.send("root\n")
-    guest.expect(r"[#] $")
+    images.log_in(guest, 120)

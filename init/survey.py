@@ -137,9 +137,8 @@ def _as_the_loader_has_it(found: list[BootEntry]) -> list[BootEntry]:
 
 def _pools_of(entry: BootEntry) -> list[Pool]:
     """What ``entry`` is on: the pool of its root, and that of its /boot."""
-    boot = entry.place.boot
-    other = boot.found.pool if isinstance(boot, mounts.Mounted) else None
-    return [entry.place.pool, *([other] if other else [])]
+    boot = mounts.at_boot(entry.place.boot)
+    return [entry.place.pool, *([boot.pool] if boot and boot.pool else [])]
 
 
 def _lists(pool: Pool) -> bool:
@@ -172,7 +171,8 @@ def missing_text(pool: Pool) -> str:
 def health(places: Iterable[BootRoot], say: Callable[[str], None]) -> None:
     """Tell ``say`` what had to be healed while reading from ``places``."""
     for place in places:
-        also = place.boot.found.filesystem if isinstance(place.boot, mounts.Mounted) else place.filesystem
+        boot = mounts.at_boot(place.boot)
+        also = boot.filesystem if boot else place.filesystem
         lines = [line for one in (place.filesystem, also) for line in one.health.report()]
         for line in dict.fromkeys(lines):
             say(line)

@@ -15,7 +15,7 @@ from functools import cmp_to_key
 from fsdrivers.errors import Corrupt, FsError, NotADirectory, NotFound
 from fsdrivers.filesystem import Filesystem
 from init.entries import grubenv, shellvars, version
-from init.entries.item import MAX_ITEMS, MAX_OPTIONS, Item, Listing, locate, read_text
+from init.entries.item import DEVICE_TREE, MAX_ITEMS, MAX_OPTIONS, Item, Listing, locate, read_text
 
 DIRECTORIES = ("/boot/loader/entries", "/loader/entries", "/efi/loader/entries", "/boot/efi/loader/entries")
 LOADER_CONFS = ("/boot/loader/loader.conf", "/loader/loader.conf")
@@ -28,7 +28,6 @@ ARCHITECTURES = {"x86_64": "x64", "aarch64": "aa64", "riscv64": "riscv64", "loon
 _COUNTER = r"\+([0-9]{1,9})(?:-([0-9]{1,9}))?$"
 _LINE = r"[ \t]*([^ \t#][^ \t]*)[ \t]+(.*?)[ \t\r]*$"
 
-DEVICE_TREE = "its device tree is not taken over"
 # What Fedora's kernels mention and most systems do not set.
 OPTIONAL = ("tuned_params", "tuned_initrd", "early_initrd")
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fsdrivers.errors import FsError, NotADirectory, NotFound
 from fsdrivers.filesystem import Filesystem
-from init.entries.item import MAX_ITEMS, MAX_OPTIONS, Item, Listing, is_file, locate, read_text
+from init.entries.item import DEVICE_TREE, MAX_ITEMS, MAX_OPTIONS, Item, Listing, is_file, locate, read_text
 
 CONFIGS = (
     "/boot/extlinux/extlinux.conf", "/extlinux/extlinux.conf", "/boot/extlinux.conf", "/extlinux.conf",
@@ -172,7 +172,7 @@ def _item(filesystem: Filesystem, label: _Label, shared: dict[str, str]) -> Item
         options=" ".join(word for word in words if not word.startswith("initrd=")),
         version=name if name[:1].isdigit() else "",
         remarks=(
-            *(("its device tree is not taken over",) if {"fdt", "devicetree", "fdtdir"} & fields.keys() else ()),
+            *((DEVICE_TREE,) if {"fdt", "devicetree", "fdtdir"} & fields.keys() else ()),
             *(("variables of U-Boot's in its command line are left out",) if unknown else ()),
         ),
     )

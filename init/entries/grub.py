@@ -14,7 +14,7 @@ from fsdrivers.errors import FsError, NotADirectory, NotFound
 from fsdrivers.filesystem import Filesystem
 from init.entries.grubplaces import CannotKnow
 from init.entries.grubrun import Machine, Menu, NoSystem
-from init.entries.item import MAX_ITEMS, Item, Listing, locate, own_prefix
+from init.entries.item import DEVICE_TREE, MAX_ITEMS, Item, Listing, locate, own_prefix
 
 CONFIGS = (
     "/boot/grub/grub.cfg", "/boot/grub2/grub.cfg", "/grub/grub.cfg", "/grub2/grub.cfg",
@@ -135,7 +135,7 @@ class _Builder:
             version=name if name[:1].isdigit() else "",
             menu=above,
             device=device,
-            remarks=("its device tree is not taken over",) if run.devicetree else (),
+            remarks=(DEVICE_TREE,) if run.devicetree else (),
         )
 
     def _place(self, where: tuple[str, str]) -> tuple[str, str]:

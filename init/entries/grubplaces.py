@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fsdrivers.filesystem import Filesystem
 from init.entries.item import has_uuid, in_boot, locate, own_prefix
-from init.entries.mounts import Mounted
+from init.entries.mounts import at_boot
 
 # The device of the tree that the grub.cfg lies in, in the variable root and in "(...)".
 OWN = "own"
@@ -23,7 +23,7 @@ class Places:
     """The devices of one tree: itself, and what lies at its /boot."""
 
     def __init__(self, filesystem: Filesystem) -> None:
-        self.filesystem = filesystem
+        self.filesystem, self._boot = filesystem, at_boot(filesystem)
 
     def split(self, path: str, root: str) -> tuple[str, str]:
         """(device, path) as Item has them, the device "" for our own; ``root`` is what GRUB's variable of that name
@@ -33,8 +33,8 @@ class Places:
             device, _, path = path[1:].partition(")")
         if device == OWN:
             return "", path
-        if device == OWN_BOOT and isinstance(self.filesystem, Mounted):
-            boot = self.filesystem.found.filesystem
+        if device == OWN_BOOT and self._boot is not None:
+            boot = self._boot.filesystem
             if boot.kind == "zfs" and not path.startswith(own_prefix(boot) + "/"):
                 return f"UUID={boot.uuid}", path  # another dataset or a snapshot of that pool
             return "", in_boot(boot, path)
@@ -88,7 +88,7 @@ class Places:
             if locate(self.filesystem, name) is None:
                 raise CannotKnow(f"search for the file {name}, which is not in this tree")
             return OWN
-        boot = self.filesystem.found.filesystem if isinstance(self.filesystem, Mounted) else None
+        boot = self._boot.filesystem if self._boot else None
         for device, tree in ((OWN, self.filesystem), (OWN_BOOT, boot)):
             if tree is not None and (has_uuid(tree, name) if kind == "--fs-uuid" else name == tree.label):
                 return device

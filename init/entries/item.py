@@ -13,6 +13,9 @@ MAX_CONFIG = 4 << 20  # bytes of one configuration file
 MAX_OPTIONS = 1 << 16  # characters of a command line
 
 
+DEVICE_TREE = "its device tree is not taken over"  # the remark of an entry that names one
+
+
 class Item(NamedTuple):
     """One entry as it stands in a configuration.  Paths are in the tree that was parsed, or where ``device`` says.
 

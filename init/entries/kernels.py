@@ -121,13 +121,13 @@ def _initrd(filesystem: Filesystem, paths: tuple[str, ...]) -> File | None:
 
 def without_modules(place: BootRoot, version: str) -> list[str]:
     """A remark for an entry whose kernel has no modules in its root, else nothing."""
-    if is_nixos(place.filesystem):
-        return []  # they are in its store
     try:
         missing = version[:1].isdigit() and not place.filesystem.exists(f"/lib/modules/{version}")
     except FsError:  # the walk to them is damaged: their kernel will say so, if it ever looks for them
         missing = True
-    return [f"no /lib/modules/{version} in this root"] if missing else []
+    if not missing or is_nixos(place.filesystem):  # which has them in its store
+        return []
+    return [f"no /lib/modules/{version} in this root"]
 
 
 def pair(names: list[str], directory: str) -> list[Pair]:

@@ -89,6 +89,11 @@ class Mounted(Filesystem):
         return tree.xattrs(inner)
 
 
+def at_boot(filesystem: Filesystem | None) -> Found | None:
+    """What lies at the /boot of ``filesystem``, when that is a file system of its own."""
+    return filesystem.found if isinstance(filesystem, Mounted) else None
+
+
 def parse(text: str) -> list[Line]:
     """The lines of an fstab, as many as are looked at."""
     found = map(fstab.parse, text.split("\n")[:MAX_LINES])
@@ -117,7 +122,7 @@ def mount(place: BootRoot, pools: Sequence[Pool], devices: Iterable[BlockDevice]
 
 def with_snapshot(place: BootRoot, live: BootRoot, note: Note) -> BootRoot:
     """``place``, a snapshot of the root ``live``, with that snapshot of live's /boot in it that has the same name."""
-    boot = live.boot.found if isinstance(live.boot, Mounted) else None
+    boot = at_boot(live.boot)
     name = place.root.name.partition("@")[2]
     if boot is None or boot.pool is None or boot.pool.kind != "zfs" or not name:
         return place

@@ -15,7 +15,7 @@ from init.config import BootConfig
 from init.entries import bls, cmdline, grubenv, kernels, uki
 from init.entries.entry import BootEntry, Counter
 from init.entries.item import Item, Listing, has_uuid, in_boot, is_file, locate
-from init.entries.mounts import BOOT, Mounted
+from init.entries.mounts import BOOT, at_boot
 from init.roots import TOP_LEVEL, BootRoot
 
 Note = Callable[[str], None]
@@ -71,7 +71,7 @@ PARSERS: tuple[Callable[[Filesystem, str], Listing], ...] = (_grub, _systemd_boo
 def find(place: BootRoot, config: BootConfig, note: Note) -> Iterator[BootEntry]:
     """The entries that are stated in ``place``'s own tree."""
     trees = _Trees(place)
-    boot = place.boot.found if isinstance(place.boot, Mounted) else None
+    boot = at_boot(place.boot)
     partition = boot.partition if boot else None
     earlier = 0
     for item, default, _ in _items(place.files, place.where, note):
@@ -167,7 +167,8 @@ def _inside(item: Item, place: BootRoot) -> Item | None:
     """``item``, whose kernel lies on another file system than its configuration, with paths in ``place``'s tree; None
     when it is not there.  Ubuntu's installer has /boot/grub on the EFI system partition when the root is on ZFS."""
     kind, _, value = item.device.partition("=")
-    trees = [place.filesystem, *([place.boot.found.filesystem] if isinstance(place.boot, Mounted) else [])]
+    boot = at_boot(place.boot)
+    trees = [place.filesystem, *([boot.filesystem] if boot else [])]
     for tree in trees:
         if not (has_uuid(tree, value) if kind == "UUID" else kind == "LABEL" and tree.label == value):
             continue

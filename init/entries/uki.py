@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fsdrivers.errors import Corrupt, FsError, NotADirectory, NotFound, TooLarge
 from fsdrivers.filesystem import File, Filesystem, Piece
 from init.entries import bls
-from init.entries.item import MAX_ITEMS, Item, Listing
+from init.entries.item import DEVICE_TREE, MAX_ITEMS, Item, Listing
 
 DIRECTORIES = ("/EFI/Linux", "/boot/EFI/Linux", "/efi/EFI/Linux", "/boot/efi/EFI/Linux")
 MAX_SECTIONS = 96  # the PE format's own limit
@@ -194,7 +194,7 @@ def _item(file: File, path: str, profile: Profile, addons: Addons) -> Item:
         tries_left=left,
         tries_done=done,
         counted="" if left is None else path,
-        remarks=tuple(dict.fromkeys((*(bls.DEVICE_TREE for _ in trees), *addons.remarks))),
+        remarks=tuple(dict.fromkeys((*(DEVICE_TREE for _ in trees), *addons.remarks))),
     )
 
 
@@ -260,7 +260,7 @@ def _addons(found: Found, more: bool, kernel: str, notes: list[str]) -> Addons:
         microcode += [f"{file.path}{MARK}.ucode"] if ".ucode" in own.sections else []
         initrds += [f"{file.path}{MARK}.initrd"] if ".initrd" in own.sections else []
         trees = trees or ".dtb" in own.sections
-    remarks = [bls.DEVICE_TREE] if trees else []
+    remarks = [DEVICE_TREE] if trees else []
     remarks += ["the credentials and extensions beside it are left behind"] if more else []
     return Addons(" ".join(filter(None, options)), tuple(microcode), tuple(initrds), tuple(remarks))
 

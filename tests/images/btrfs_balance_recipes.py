@@ -101,9 +101,7 @@ def make() -> None:
         subprocess.run(["cp", "--sparse=always", made.disks[1], f"{name}/disk0.raw"], check=True)
         names = sorted(os.listdir(name))
         command = ["tar", "--sparse", "--owner=0", "--group=0", "--mtime=@0", "-C", name, "-cf", "-", *names]
-        target = btrfs_stripe_recipes.ARCHIVES / "balance.tar.zst"
-        with target.open("wb") as sink, subprocess.Popen(command, stdout=subprocess.PIPE) as packing:
-            subprocess.run(["zstd", "-12", "--long=27", "-q", "-c"], stdin=packing.stdout, stdout=sink, check=True)
+        btrfs_stripe_recipes.compress(command, btrfs_stripe_recipes.ARCHIVES / "balance.tar.zst", 12)
 
 
 @cache

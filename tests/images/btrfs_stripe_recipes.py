@@ -169,11 +169,16 @@ def _pack(layout: Layout, disks: list[Path], out: Path) -> Path:
     renames = [f"--transform=s,^{disk.name}$,disk{number}.raw," for number, disk in enumerate(disks)]
     command = ["tar", "--sparse", "--owner=0", "--group=0", "--mtime=@0", "-cf", "-", *renames]
     command += ["-C", str(disks[0].parent), *(disk.name for disk in disks), "-C", str(out), *(p.name for p in said)]
+    compress(command, target, 19)
+    return target
+
+
+def compress(command: list[str], target: Path, level: int) -> None:
+    """Write what tar (``command``) packs to ``target``, as unpack() reads it.  Raises CalledProcessError."""
     with target.open("wb") as sink, subprocess.Popen(command, stdout=subprocess.PIPE) as packing:
-        subprocess.run(["zstd", "-19", "--long=27", "-q", "-c"], stdin=packing.stdout, stdout=sink, check=True)
+        subprocess.run(["zstd", f"-{level}", "--long=27", "-q", "-c"], stdin=packing.stdout, stdout=sink, check=True)
     if packing.returncode:
         raise subprocess.CalledProcessError(packing.returncode, command)
-    return target
 
 
 def unpack(name: str, directory: Path) -> list[Path]:

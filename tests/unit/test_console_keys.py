@@ -254,10 +254,16 @@ def test_no_more_completions_are_offered_than_anybody_reads() -> None:
     assert "... and 19900 more\r\n" in text
 
 
-def test_pages_stop_where_a_screen_is_full() -> None:
+def paged() -> Pty:
+    """A screen of ten rows that stops after each page."""
     line = Pty(10, 80)
     line.terminal.full = True
     line.console.pages(True)
+    return line
+
+
+def test_pages_stop_where_a_screen_is_full() -> None:
+    line = paged()
     line.type(" \rq")
     with pytest.raises(Enough):
         deque(line.console.write(f"line {number}") for number in range(100))
@@ -340,9 +346,7 @@ def test_no_name_drives_a_terminal_or_forges_a_line() -> None:
 
 
 def test_a_long_text_is_shown_by_pages_too() -> None:
-    line = Pty(10, 80)
-    line.terminal.full = True
-    line.console.pages(True)
+    line = paged()
     line.type(" \rq")
     with pytest.raises(Enough):
         line.console.write("\n".join(f"line {number}" for number in range(100)))

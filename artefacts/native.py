@@ -1,9 +1,9 @@
 """C extension modules: sources, objects and the archive that is linked into the boot program.
 
 Four kinds of C go into the program: the cores of three libraries (from the source distributions of the very versions
-that are installed), Cython's output for ``fsdrivers/native``, and ``init/_sysc.c``.  Each becomes one relocatable
-object whose only global symbol is its init function, so that modules written to be loaded separately cannot clash.
-Objects are cached by the hash of what they are made from.
+that are installed), Cython's output for ``fsdrivers/native``, ``init/machine/_sysc.c`` and ``init/kernel/_unpack.c``.
+Each becomes one relocatable object whose only global symbol is its init function, so that modules written to be loaded
+separately cannot clash.  Objects are cached by the hash of what they are made from.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _LIBRARIES = (
 
 def extensions(log: Path) -> list[Extension]:
     """Every C module that the boot program has built in."""
-    own = PROJECT / "init/_sysc.c"
+    own = PROJECT / "init/machine/_sysc.c"
     return [
         *(_library(library, log) for library in _LIBRARIES),
         *cython_extensions(log),
@@ -82,7 +82,7 @@ def extensions(log: Path) -> list[Extension]:
 
 def unpack() -> Extension:
     """xz and bzip2, which libpython's archive has not."""
-    own = PROJECT / "init/_unpack.c"
+    own = PROJECT / "init/kernel/_unpack.c"
     return Extension("_unpack", "PyInit__unpack", (own,), digest([own]), (), ("lzma", "bz2"))
 
 

@@ -12,7 +12,7 @@ def run() -> NoReturn:
     """The desk tool as a process of its own."""
     # Most objects live until the end: looking for garbage among them every 700 makes a tenth of a short run.
     gc.set_threshold(50_000)
-    from fsdrivers.cli import main
+    from fsdrivers.desk.cli import main
 
     status = main()
     sys.stdout.flush()

@@ -9,24 +9,25 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from fsdrivers.errors import FsError
-from init import BEGAN, handover, modules, namespace, report, signals, survey, syscalls, waiting
+from init import BEGAN, handover, report, survey, waiting
 from init import config as _config
-from init import console as _console
 from init import phases as _phases
-from init.console import Closed, Console
-from init.devices import Disks
-from init.efivars import Variables
+from init.console import console as _console
+from init.console.console import Closed, Console
+from init.console.keys import is_deliberate
 from init.entries.entry import BootEntry
+from init.firmware.efivars import Variables
+from init.firmware.keeper import Keeper
 from init.handover import power
-from init.keeper import Keeper
-from init.keys import is_deliberate
-from init.modules import Modules
+from init.machine import modules, namespace, signals, syscalls
+from init.machine.devices import Disks
+from init.machine.modules import Modules
+from init.machine.watchdog import Watchdog
 from init.phases import CLOCK
 from init.survey import Survey
-from init.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from init.pathb import PathB
+    from init.firmware.pathb import PathB
 
 FIRMWARE = "/sys/firmware/efi"
 YEAR_2000 = 946684800  # seconds since 1970
@@ -87,7 +88,7 @@ class Machine:
         if watched := self.watchdog.start(self.config.watchdog):
             self.console.say(watched)
         if os.path.isdir(FIRMWARE):
-            from init import pathb  # imported where there is use for it: each import costs time
+            from init.firmware import pathb  # imported where there is use for it: each import costs time
 
             self.firmware = pathb.detect(self.modules)
 
@@ -155,7 +156,9 @@ def menu_seconds(machine: Machine, entries: list[BootEntry], first: BootEntry) -
         return None
     if len(entries) > 1:
         return seconds
-    from init import chooser  # as the menu and the prompt below: most boots need none of them, and they cost time
+    from init.people import (
+        chooser,  # as the menu and the prompt below: most boots need none of them, and they cost time
+    )
 
     with CLOCK.of(_phases.PERSON):
         return 0.0 if chooser.countdown(machine.console, first.title, seconds) else None
@@ -166,8 +169,8 @@ def ask(machine: Machine, entries: list[BootEntry], selected: int, seconds: floa
 
     Returns the entry when nobody did anything for ``seconds`` seconds, None when the rescue prompt is wanted.
     """
-    from init import chooser
-    from init.menu import Menu
+    from init.people import chooser
+    from init.people.menu import Menu
 
     message, found = "", machine.survey
     while True:
@@ -188,7 +191,7 @@ def leave(machine: Machine, entry: BootEntry, ways: Sequence[str] | None = None)
     machine.begin(f"booting {entry.title}")
     try:
         if config.append_initrd:
-            from init import appended
+            from init.kernel import appended
 
             entry = appended.attach(entry, config, machine.disks.devices)
         console.say(f"booting {entry.describe()}")
@@ -276,7 +279,7 @@ def act_on_error(machine: Machine) -> None:
 
 def rescue(machine: Machine) -> bool:
     """Serve the rescue prompt until it is left; whether to try the whole boot again."""
-    from init.rescue import Rescue
+    from init.people.rescue import Rescue
 
     machine.begin("serving the rescue prompt")
     try:

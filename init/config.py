@@ -31,7 +31,7 @@ class BootConfig(NamedTuple):
     initrd: tuple[str, ...] = ()  # paths in the root
     cmdline: str = ""  # instead of the distro's own
     append: str = ""  # after it
-    append_initrd: tuple[str, ...] = ()  # archives that follow whatever initrd is booted; see init/appended.py
+    append_initrd: tuple[str, ...] = ()  # archives that follow whatever initrd is booted; see init/kernel/appended.py
     timeout: float = 0.0  # seconds that a menu waits
     wait: float = 10.0  # seconds to wait for devices at most
     degraded: str = "auto"
@@ -159,7 +159,7 @@ def more(config: BootConfig, text: str) -> BootConfig:
     """``config`` with the knobs in ``text`` on top of its own."""
     merged = read(" ".join([*(quote(*one) for one in config.parameters), text]))
     if not any(name == f"{PREFIX}timeout" for name, _ in merged.parameters):
-        merged = merged._replace(timeout=config.timeout)  # it may have a default of its own: init/pathb.py
+        merged = merged._replace(timeout=config.timeout)  # it may have a default of its own: init/firmware/pathb.py
     return merged
 
 

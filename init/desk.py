@@ -7,14 +7,15 @@ import sys
 
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.errors import FsError, TooLarge, Unsupported
-from init import appended, handover, report, survey, waiting
 from init import config as _config
-from init.console import printable
+from init import handover, report, survey, waiting
+from init.console.console import printable
 from init.entries import snapshots_of
 from init.entries.entry import BootEntry
+from init.firmware.keeper import Keeper
 from init.handover import kexec, switch_root
-from init.keeper import Keeper
-from init.rescue import entry_lines
+from init.kernel import appended
+from init.people.rescue import entry_lines
 
 SNAPSHOTS = 10  # of each root that are told
 
@@ -191,7 +192,7 @@ def _preflight(
         return [f"init {switch_root.preflight(entry, machine)} under the running kernel"]
     if name == "kexec":
         return kexec.preflight(entry, memory or sys.maxsize, machine)
-    from init import esp
+    from init.firmware import esp
     from init.handover import firmware
 
     firmware.preflight(entry.open(entry.kernel), machine, False)

@@ -9,12 +9,12 @@ from fsdrivers import pools
 from fsdrivers.block import BlockDevice
 from fsdrivers.errors import FsError
 from fsdrivers.pool import Pool
-from init import entries, report, roots, snapshots
+from init import entries, report, roots
 from init.config import BootConfig
-from init.entries import mounts, policy
+from init.entries import mounts, policy, snapshots
 from init.entries.entry import BootEntry
+from init.entries.snapshots import Snapshot
 from init.roots import BootRoot
-from init.snapshots import Snapshot
 
 
 class Survey:

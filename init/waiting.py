@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 
 from init.config import BootConfig
-from init.console import Console
-from init.devices import Disks
-from init.modules import Modules
+from init.console.console import Console
+from init.machine.devices import Disks
+from init.machine.modules import Modules
 from init.phases import CLOCK, DEVICES, ENTRIES, POOLS
 from init.survey import Survey, missing_text
 

@@ -7,9 +7,9 @@ import os
 import sys
 
 from fsdrivers.errors import FsError
-from init import efivars, esp, stub
-from init.bootvars import BootMenu
-from init.efivars import DEFAULT, LOADER, POOLBOOT, Variables
+from init.firmware import efivars, esp, stub
+from init.firmware.bootvars import BootMenu
+from init.firmware.efivars import DEFAULT, LOADER, POOLBOOT, Variables
 from init.handover.firmware import OWN
 
 

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 from fsdrivers.block import BlockDevice
 from fsdrivers.errors import FsError
-from init import snapshots
 from init.config import BootConfig
-from init.entries import kernels, mounts, stated
+from init.entries import kernels, mounts, snapshots, stated
 from init.entries.entry import BootEntry
+from init.entries.snapshots import Snapshot
 from init.entries.stated import on_partitions
 from init.roots import BootRoot
-from init.snapshots import Snapshot
 
 __all__ = ["BootEntry", "Snapshot", "find", "of_snapshot", "on_partitions", "snapshots_of"]
 

@@ -120,13 +120,13 @@ def _maker(place: BootRoot, initrd: File | None) -> str:
 
 def _inside(initrd: File) -> str:
     """Who made ``initrd``, by the names in it; "" when that cannot be seen in its first MAX_INITRD bytes."""
-    from init import kernel_formats
     from init.entries.uki import Part
+    from init.kernel import formats
 
     tail, seen = b"", 0
     try:
         start = _compressed_at(initrd)
-        for chunk in kernel_formats.decompressed(Part(initrd, initrd.path, start, initrd.size - start)):
+        for chunk in formats.decompressed(Part(initrd, initrd.path, start, initrd.size - start)):
             text = tail + chunk
             for name, maker in _INSIDE.items():
                 if name in text:

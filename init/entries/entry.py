@@ -7,11 +7,11 @@ from typing import NamedTuple
 from fsdrivers.filesystem import File, Filesystem
 from fsdrivers.partitions import Partition
 from fsdrivers.pool import Root
-from init import kernel_formats
 from init.entries import uki
 from init.entries import version as _version
+from init.entries.snapshots import Snapshot
+from init.kernel import formats
 from init.roots import BootRoot
-from init.snapshots import Snapshot
 
 # systemd.special(7) and sysvinit's runlevels, as words of the command line; Ubuntu's friendly-recovery
 _RESCUE = frozenset((
@@ -84,7 +84,7 @@ class BootEntry(NamedTuple):
 
     def open_kernel(self) -> File:
         """The kernel, out of what it is wrapped in.  Raises Unsupported, Corrupt, TooLarge, the driver's errors."""
-        return kernel_formats.open_kernel(self.files or self.place.filesystem, self.kernel)
+        return formats.open_kernel(self.files or self.place.filesystem, self.kernel)
 
     def open_initrds(self) -> list[File]:
         """All parts of the initrd in order.  Raises the driver's errors."""

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from fsdrivers.errors import FsError, NotADirectory, NotFound
 from fsdrivers.filesystem import DIRECTORY, FILE, File, Filesystem
-from init import image
 from init.config import BootConfig
 from init.entries import cmdline, shellvars
 from init.entries.entry import BootEntry
+from init.kernel import image
 from init.roots import OS_RELEASE, BootRoot, is_nixos, looks_like_root
 
 BOOT = "/boot"

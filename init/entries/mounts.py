@@ -15,8 +15,8 @@ from fsdrivers.filesystem import DirEntry, Filesystem, Node, Piece, Stat
 from fsdrivers.partitions import Partition, partitions
 from fsdrivers.pool import Pool
 from init import config as _config
-from init import fstab
-from init.fstab import Line
+from init.entries import fstab
+from init.entries.fstab import Line
 from init.roots import BootRoot, looks_like_root, path_of, tree_name
 
 FSTAB = "/etc/fstab"

@@ -10,12 +10,13 @@ from fsdrivers.errors import FsError
 from fsdrivers.filesystem import File, Filesystem
 from fsdrivers.partitions import Partition, partitions
 from init import config as _config
-from init import image, roots, snapshots
+from init import roots
 from init.config import BootConfig
-from init.entries import bls, cmdline, grubenv, kernels, uki
+from init.entries import bls, cmdline, grubenv, kernels, snapshots, uki
 from init.entries.entry import BootEntry, Counter
 from init.entries.item import Item, Listing, has_uuid, in_boot, is_file, locate
 from init.entries.mounts import BOOT, at_boot
+from init.kernel import image
 from init.roots import TOP_LEVEL, BootRoot
 
 Note = Callable[[str], None]

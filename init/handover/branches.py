@@ -11,8 +11,10 @@ from typing import NamedTuple
 from fsdrivers.errors import FsError, NotThisFs
 from fsdrivers.filesystem import Filesystem
 from fsdrivers.pool import Pool, Root
-from init import fstab, roots, syscalls
+from init import roots
 from init.config import flag, number
+from init.entries import fstab
+from init.machine import syscalls
 from init.roots import TOP_LEVEL, BootRoot
 
 MAX_BRANCHES = 32

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 
 from fsdrivers import fuse
 from fsdrivers.filesystem import Filesystem
-from init.console import printable
-from init.terminal import RECORD
+from init.console.console import printable
+from init.console.terminal import RECORD
 
 NAME = "@poolboot"
 # include/uapi/linux/oom.h:OOM_SCORE_ADJ_MIN, v6.12: without us nothing runs

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import File
-from init import pe
 from init.config import BootConfig
+from init.console.progress import Progress
 from init.entries.entry import BootEntry
 from init.handover import power
 from init.handover.refused import Refused
-from init.progress import Progress
+from init.kernel import pe
 
 if TYPE_CHECKING:
     from fsdrivers.partitions import Partition
-    from init.bootvars import Partition as FirmwarePartition
-    from init.efivars import Variables
-    from init.esp import Content
+    from init.firmware.bootvars import Partition as FirmwarePartition
+    from init.firmware.efivars import Variables
+    from init.firmware.esp import Content
 
 OWN = "poolboot: "
 """Descriptions of our boot options begin with it."""
@@ -40,11 +40,11 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
 
     Raises Refused, or the driver's FsError when the root cannot be read.
     """
-    from init import esp
-    from init.devices import Disks
-    from init.efivars import Variables, secure_boot
-    from init.modules import Modules
-    from init.modules import read as read_modules
+    from init.firmware import esp
+    from init.firmware.efivars import Variables, secure_boot
+    from init.machine.devices import Disks
+    from init.machine.modules import Modules
+    from init.machine.modules import read as read_modules
 
     variables = Variables()
     if not variables.available:
@@ -101,8 +101,8 @@ def load_options(names: Sequence[str], cmdline: str) -> bytes:
 
     Source: Documentation/admin-guide/efi-stub.rst, v6.12.
     """
-    from init.efivars import ucs2
-    from init.esp import DIRECTORY
+    from init.firmware.efivars import ucs2
+    from init.firmware.esp import DIRECTORY
 
     folder = DIRECTORY.replace("/", "\\")
     words = [f"initrd=\\{folder}\\{name}" for name in names[1:]]
@@ -150,7 +150,7 @@ def next_attempt(last: Attempt | None, now: Attempt) -> Attempt:
 
 def referenced(variables: Variables) -> list[str]:
     """The staged files that our boot option points at now: they stay until it points at new ones."""
-    from init.bootvars import BootMenu
+    from init.firmware.bootvars import BootMenu
 
     names = []
     for option in BootMenu(variables).options():
@@ -166,8 +166,8 @@ def referenced(variables: Variables) -> list[str]:
 
 def point_at(variables: Variables, partition: Partition, kernel: str, options: bytes, title: str, order: bool) -> int:
     """Make the boot option for a staged kernel and set BootNext, and BootOrder when asked; returns its number."""
-    from init.bootvars import BootMenu, device_path
-    from init.esp import DIRECTORY
+    from init.firmware.bootvars import BootMenu, device_path
+    from init.firmware.esp import DIRECTORY
 
     menu = BootMenu(variables)
     path = device_path(firmware_partition(partition, sector_size(partition)), f"\\{DIRECTORY}\\{kernel}")
@@ -180,7 +180,7 @@ def point_at(variables: Variables, partition: Partition, kernel: str, options: b
 
 def firmware_partition(partition: Partition, sector: int) -> FirmwarePartition:
     """The partition as a device path has it; ``sector`` is the disk's logical sector size in bytes."""
-    from init.bootvars import Partition as FirmwarePartition
+    from init.firmware.bootvars import Partition as FirmwarePartition
 
     gpt = partition.type != "0xef"
     if gpt:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from typing import NamedTuple
 
-from init.fstab import Line, parse
+from init.entries.fstab import Line, parse
 
 NOTE = "# left out by poolboot: "
 MAX_SIZE = 1 << 20  # bytes of either file

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from fsdrivers import fuse
 from fsdrivers.filesystem import Filesystem
-from init import syscalls
-from init.devices import human
 from init.handover import daemon, ramcopy
-from init.meminfo import memory_available, memory_total
-from init.syscalls import MNT_DETACH, MS_NODEV, MS_NOSUID
+from init.machine import syscalls
+from init.machine.devices import human
+from init.machine.meminfo import memory_available, memory_total
+from init.machine.syscalls import MNT_DETACH, MS_NODEV, MS_NOSUID
 
 HOME = "/poolboot"
 LOWER, UPPER = f"{HOME}/lower", f"{HOME}/upper"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from init import syscalls
+from init.machine import syscalls
 
 
 def reboot() -> None:

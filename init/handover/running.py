@@ -8,7 +8,7 @@ import stat as _stat
 import time
 from collections.abc import Callable
 
-from init import signals
+from init.machine import signals
 
 CHUNK = 1 << 20
 DEPMOD = ("/sbin/depmod", "/usr/sbin/depmod", "/usr/bin/depmod")

@@ -16,13 +16,13 @@ from typing import NamedTuple, NoReturn
 
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import Filesystem
-from init import modules, syscalls
 from init.config import BootConfig
 from init.entries.entry import BootEntry
-from init.fstab import Line
+from init.entries.fstab import Line
 from init.handover import branches, fstab, layers, program, running
 from init.handover.refused import Refused
-from init.syscalls import MS_MOVE
+from init.machine import modules, syscalls
+from init.machine.syscalls import MS_MOVE
 
 ROOT = f"{layers.HOME}/root"
 MOVED = ("/dev", "/proc", "/sys", "/run")

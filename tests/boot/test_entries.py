@@ -12,7 +12,7 @@ from fsdrivers import fat
 from fsdrivers.block import FileDevice
 from fsdrivers.errors import NotFound
 from fsdrivers.partitions import partitions
-from init.efivars import LOADER, POOLBOOT
+from init.firmware.efivars import LOADER, POOLBOOT
 from qemu import layouts, ovmf
 from qemu.machine import Disk, Machine
 from qemu.workshop import Made

@@ -13,7 +13,7 @@ import pytest
 from efi_files import Loader, add_conf, variant
 
 from artefacts import debian as packages
-from init.efivars import POOLBOOT
+from init.firmware.efivars import POOLBOOT
 from loader import esp, uki
 from loader.make import Wishes
 from qemu import images, layouts, ovmf, zfs_images

@@ -15,7 +15,7 @@ import zfs_pools
 
 from fsdrivers import pools
 from fsdrivers.block import FileDevice
-from fsdrivers.walk import record, walk
+from fsdrivers.desk.walk import record, walk
 from qemu import layouts, manifest
 from qemu.machine import Machine
 

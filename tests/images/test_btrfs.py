@@ -10,13 +10,14 @@ import btrfs_recipes
 import pytest
 from btrfs_recipes import PROFILES, SINGLES, Layout, Made
 
-from fsdrivers import cli, pools
+from fsdrivers import pools
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.btrfs.layout import SUPER_OFFSETS
 from fsdrivers.btrfs.pool import BtrfsPool
+from fsdrivers.desk import cli
+from fsdrivers.desk.walk import record, walk
 from fsdrivers.errors import Corrupt, FsError, MissingDevices, NotFound, ReadError
 from fsdrivers.filesystem import Filesystem
-from fsdrivers.walk import record, walk
 from qemu import manifest
 
 pytestmark = pytest.mark.images

@@ -6,15 +6,16 @@ import pytest
 from btrfs_crash_recipes import NAMES, crash
 from test_btrfs import Overlay
 
-from fsdrivers import cli, pools
+from fsdrivers import pools
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.btrfs import layout, log
 from fsdrivers.btrfs.pool import BtrfsPool
 from fsdrivers.btrfs.tree import Tree
+from fsdrivers.desk import cli
+from fsdrivers.desk.walk import record, walk
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import Filesystem
 from fsdrivers.verify import Totals
-from fsdrivers.walk import record, walk
 from qemu import manifest
 
 pytestmark = pytest.mark.images

@@ -18,14 +18,14 @@ import zfs_recipes
 
 from fsdrivers import pools
 from fsdrivers.block import FileDevice
+from fsdrivers.desk.walk import record, walk
 from fsdrivers.filesystem import Filesystem
-from fsdrivers.walk import record, walk
 
 pytestmark = [
     pytest.mark.images,
     pytest.mark.skipif(
         not os.access("/dev/fuse", os.R_OK | os.W_OK) or os.geteuid() != 0,
-        reason="only root may mount, where the kernel has FUSE; tests/unit/test_fuse_protocol.py needs neither",
+        reason="only root may mount, where the kernel has FUSE; test_fuse_protocol.py needs neither",
     ),
 ]
 

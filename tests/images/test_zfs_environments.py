@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from test_zfs import _scratch, assemble, members  # noqa: F401
 
-from init import config, roots, snapshots
+from init import config, roots
+from init.entries import snapshots
 
 pytestmark = pytest.mark.images
 

@@ -8,8 +8,8 @@ import pytest
 import zfs_recipes
 from test_zfs import Overlay, Rotten, _scratch, assemble, members, without_labels  # noqa: F401
 
-from fsdrivers import cli
 from fsdrivers.block import BlockDevice
+from fsdrivers.desk import cli
 from fsdrivers.verify import Damage, Totals
 from fsdrivers.zfs import label
 from fsdrivers.zfs.blkptr import Blkptr

@@ -10,7 +10,7 @@ from memoryfs import MemoryFilesystem
 from fsdrivers.errors import FsError, NotFound
 from fsdrivers.filesystem import Filesystem
 from fsdrivers.pool import Pool, Root, Slot
-from init.console import Console
+from init.console.console import Console
 from init.roots import TOP_LEVEL, BootRoot
 
 UUID = "0f6c2a8e-1f7d-4c55-9a3e-5f0d8f8f2a11"

@@ -11,7 +11,7 @@ from fsdrivers.errors import Unsupported
 from fsdrivers.filesystem import Filesystem
 
 if TYPE_CHECKING:
-    from fsdrivers.verify import Damage, Totals
+    from fsdrivers.damage import Damage, Totals
 
 
 class Member(NamedTuple):

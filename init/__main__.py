@@ -191,7 +191,7 @@ def leave(machine: Machine, entry: BootEntry, ways: Sequence[str] | None = None)
     machine.begin(f"booting {entry.title}")
     try:
         if config.append_initrd:
-            from init.kernel import appended
+            from init.entries import appended
 
             entry = appended.attach(entry, config, machine.disks.devices)
         console.say(f"booting {entry.describe()}")

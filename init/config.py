@@ -31,7 +31,7 @@ class BootConfig(NamedTuple):
     initrd: tuple[str, ...] = ()  # paths in the root
     cmdline: str = ""  # instead of the distro's own
     append: str = ""  # after it
-    append_initrd: tuple[str, ...] = ()  # archives that follow whatever initrd is booted; see init/kernel/appended.py
+    append_initrd: tuple[str, ...] = ()  # archives that follow whatever initrd is booted; see init/entries/appended.py
     timeout: float = 0.0  # seconds that a menu waits
     wait: float = 10.0  # seconds to wait for devices at most
     degraded: str = "auto"

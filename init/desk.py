@@ -10,11 +10,10 @@ from fsdrivers.errors import FsError, TooLarge, Unsupported
 from init import config as _config
 from init import handover, report, survey, waiting
 from init.console.console import printable
-from init.entries import snapshots_of
+from init.entries import appended, snapshots_of
 from init.entries.entry import BootEntry
 from init.firmware.keeper import Keeper
 from init.handover import kexec, switch_root
-from init.kernel import appended
 from init.people.rescue import entry_lines
 
 SNAPSHOTS = 10  # of each root that are told

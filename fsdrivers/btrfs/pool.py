@@ -22,7 +22,7 @@ from fsdrivers.pool import Member, Pool, Root, Slot
 from fsdrivers.redundancy import Health
 
 if TYPE_CHECKING:
-    from fsdrivers.verify import Damage, Totals
+    from fsdrivers.damage import Damage, Totals
 
 KIND = "btrfs"
 

@@ -19,8 +19,8 @@ from fsdrivers.btrfs import inode as inodes
 from fsdrivers.btrfs.geometry import Chunk, Segment
 from fsdrivers.btrfs.store import Store
 from fsdrivers.btrfs.tree import HEADER_SIZE, Item, Node, Pointer, Tree, is_file_tree
+from fsdrivers.damage import Damage, Place, Totals, cause, named
 from fsdrivers.errors import Corrupt, FsError
-from fsdrivers.verify import Damage, Place, Totals, cause, named
 
 RUN = 1 << 20  # bytes of a chunk that are checked at a time
 

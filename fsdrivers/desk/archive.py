@@ -6,9 +6,10 @@ import tarfile
 from collections.abc import Callable
 from typing import BinaryIO
 
-from fsdrivers.desk.walk import NANO, Nanoseconds, walk
+from fsdrivers.desk.walk import NANO, Nanoseconds
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import FILE, SYMLINK, File, Filesystem, Node, Stat
+from fsdrivers.traverse import walk
 
 _TYPES = {
     "directory": tarfile.DIRTYPE,

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from fsdrivers.block import BlockDevice, FileDevice
-from fsdrivers.desk.walk import record, sorted_entries, to_json, to_text, walk
+from fsdrivers.desk.walk import record, to_json, to_text
 from fsdrivers.errors import Ambiguous, FsError, NotFound
 from fsdrivers.filesystem import DIRECTORY, SYMLINK, Filesystem, Node, Stat
 from fsdrivers.pool import Pool
 from fsdrivers.pools import assemble
+from fsdrivers.traverse import sorted_entries, walk
 
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -331,7 +332,7 @@ def _cat(options: argparse.Namespace) -> int:
 
 
 def _cp(options: argparse.Namespace) -> int:
-    from fsdrivers.desk import copyout  # commands import what they alone need: starting is half of a small read
+    from fsdrivers import copyout  # commands import what they alone need: starting is half of a small read
 
     filesystem = _filesystem(options)
     complete = copyout.copy(filesystem, options.path, options.dest, options.recursive, _warn)
@@ -340,10 +341,10 @@ def _cp(options: argparse.Namespace) -> int:
 
 
 def _mount(options: argparse.Namespace) -> int:
-    from fsdrivers.fuse import desk
+    from fsdrivers.desk import mount
 
     filesystem = _filesystem(options)
-    desk.serve_at(filesystem, options.directory, _warn)
+    mount.serve_at(filesystem, options.directory, _warn)
     _report(filesystem)
     return OK
 
@@ -373,11 +374,11 @@ def _walk(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from fsdrivers import verify
+    from fsdrivers.damage import Totals
 
     status = OK
     for pool in _pools(options):
-        totals = verify.Totals()
+        totals = Totals()
         for damage in pool.verify(options.all_copies, totals):
             print(to_json(damage._asdict()) if options.json else damage)
         for line in totals.report():

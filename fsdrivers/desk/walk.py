@@ -3,69 +3,12 @@
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections.abc import Iterator
-from typing import NamedTuple
 
-from fsdrivers.errors import Corrupt, FsError
-from fsdrivers.filesystem import DIRECTORY, FILE, SYMLINK, DirEntry, File, Filesystem, Node, Stat
+from fsdrivers.errors import FsError
+from fsdrivers.filesystem import FILE, SYMLINK, File, Filesystem
+from fsdrivers.traverse import Found
 
-MAX_DEPTH = 1024  # directories below each other; PATH_MAX allows 2048 with names of one letter
 NANO = 1_000_000_000
-
-
-class Found(NamedTuple):
-    """One object on the way; ``error`` says why it, or (for a directory) what is in it, could not be read."""
-
-    path: str
-    node: Node
-    stat: Stat | None
-    error: FsError | None
-
-
-def walk(filesystem: Filesystem, path: str = "/") -> Iterator[Found]:
-    """``path`` and everything below it, depth first, names in code point order.
-
-    Damage does not end the walk: the object comes with its ``error``.  Nested btrfs subvolumes are entered as the
-    kernel does.  A hostile tree whose directories form a loop or go too deep yields Corrupt there.
-    """
-    node = filesystem.resolve(path, follow=path.endswith("/"))
-    yield from _walk(filesystem, path.rstrip("/") or "/", node, frozenset())
-
-
-def _walk(filesystem: Filesystem, path: str, node: Node, above: frozenset[Node]) -> Iterator[Found]:
-    # An explicit stack: the depth of the tree is the disk's choice, not the interpreter's.
-    stack = [(path, node, above)]
-    while stack:
-        path, node, above = stack.pop()
-        try:
-            status = filesystem.stat(node)
-        except FsError as error:
-            yield Found(path, node, None, error)
-            continue
-        if status.type != DIRECTORY:
-            yield Found(path, node, status, None)
-            continue
-        try:
-            if node in above or len(above) > MAX_DEPTH:
-                raise Corrupt(filesystem.root_name or filesystem.kind, f"directory {path} (a loop)", status.inode)
-            children = sorted_entries(filesystem, node)
-        except FsError as error:
-            yield Found(path, node, status, error)
-            continue
-        yield Found(path, node, status, None)
-        below = above | {node}
-        prefix = path.rstrip("/") + "/"
-        stack += [(prefix + child.name, child.node, below) for child in reversed(children)]
-
-
-def sorted_entries(filesystem: Filesystem, directory: Node) -> list[DirEntry]:
-    """The entries of ``directory`` by name; raises Corrupt for names that no kernel would create."""
-    children = sorted(filesystem.entries(directory), key=lambda entry: entry.name)
-    for child in children:
-        # Such a name would leave the tree when used as a path on the reader's side.
-        if child.name in ("", ".", "..") or "/" in child.name or "\0" in child.name:
-            raise Corrupt(filesystem.root_name or filesystem.kind, f"directory entry named {child.name!r}", 0)
-    return children
 
 
 def record(filesystem: Filesystem, found: Found, sha256: bool, xattrs: bool = False) -> dict[str, object]:

@@ -24,7 +24,7 @@ from fsdrivers.zfs.replay import LoggedFilesystem
 from fsdrivers.zfs.spa import Spa
 
 if TYPE_CHECKING:
-    from fsdrivers.verify import Damage, Totals
+    from fsdrivers.damage import Damage, Totals
 
 KIND = "zfs"
 

@@ -11,9 +11,9 @@ from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 from fsdrivers.block import BlockDevice
-from fsdrivers.desk.walk import walk
+from fsdrivers.damage import Damage, Place, Totals, cause, named
 from fsdrivers.errors import Corrupt, FsError
-from fsdrivers.verify import Damage, Place, Totals, cause, named
+from fsdrivers.traverse import walk
 from fsdrivers.zfs import blkptr, label, layout, zil
 from fsdrivers.zfs.blkptr import Blkptr
 from fsdrivers.zfs.dmu import Dnode, Objset

@@ -18,9 +18,9 @@ from fsdrivers.errors import FsError
 from fsdrivers.filesystem import File
 from fsdrivers.partitions import Partition
 from init.console.progress import Progress
-from init.handover.refused import Refused
 from init.machine import signals, syscalls
 from init.machine.devices import human
+from init.refused import Refused
 
 NAME = "poolboot"
 """Of a GPT partition, or of the FAT file system on it: then it is ours to write to."""

@@ -23,10 +23,9 @@ from init.entries.ledger import Ledger
 from init.entries.policy import Choice, Wish
 from init.firmware import esp
 from init.firmware.efivars import DEFAULT, LOADER, POOLBOOT, Variables, ucs2
-from init.handover.refused import Refused
 from init.machine.modules import Modules
+from init.refused import Refused
 from init.roots import BootRoot
-from init.survey import Survey
 
 VARIABLE = "Boots"
 """Our EFI variable."""
@@ -53,6 +52,16 @@ class Store(Protocol):
 
     def write(self, text: str) -> None:
         """Replace the text; "" removes it.  Raises FsError."""
+
+
+class Offered(Protocol):
+    """What can be booted, as init/survey.py has found it."""
+
+    def entries(self) -> list[BootEntry]:
+        """All of it, in order."""
+
+    def look_for(self, asked: str) -> BootEntry | None:
+        """The entry that ``asked`` means; one in a snapshot stands among the entries from then on."""
 
 
 class InVariable:
@@ -140,7 +149,7 @@ class Keeper:
 
     # --- before the choice --------------------------------------------------------------------
 
-    def choose(self, found: Survey) -> Choice:
+    def choose(self, found: Offered) -> Choice:
         """What to boot: a wish for this boot, poolboot.entry=, a wish for all boots, or the usual default; entries
         that were started in vain too often come last."""
         wishes = self._wishes(found.entries())

@@ -13,7 +13,7 @@ from fsdrivers.errors import FsError, TooLarge, Unsupported
 from init.config import BootConfig
 from init.entries.entry import BootEntry
 from init.handover import kexec
-from init.handover.refused import Refused
+from init.refused import Refused
 
 __all__ = ["WAYS", "Refused", "Way", "rounds", "stage", "ways"]
 

@@ -17,8 +17,8 @@ from init.config import BootConfig
 from init.console.progress import Progress
 from init.entries.entry import BootEntry
 from init.handover import power
-from init.handover.refused import Refused
 from init.kernel import pe
+from init.refused import Refused
 
 if TYPE_CHECKING:
     from fsdrivers.partitions import Partition

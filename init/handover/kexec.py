@@ -15,12 +15,12 @@ from init import roots
 from init.config import BootConfig, parse
 from init.console.progress import Progress
 from init.entries.entry import BootEntry
-from init.handover.refused import Refused
 from init.kernel import image
 from init.machine import syscalls
 from init.machine.devices import human
 from init.machine.meminfo import memory_available
 from init.phases import CLOCK, LOAD, READ
+from init.refused import Refused
 
 # The kernel reads both memfds into buffers of its own and copies those to their destination before it frees them; there
 # it also takes the pages of all that the unpacked kernel will fill: kernel/kexec_file.c:kimage_file_prepare_segments,

@@ -12,7 +12,7 @@ from fsdrivers.errors import FsError
 from fsdrivers.filesystem import Filesystem
 from init import roots
 from init.config import parse
-from init.handover.refused import Refused
+from init.refused import Refused
 
 MAX_SCRIPTS = 4  # interpreters that are scripts themselves; fs/exec.c:exec_binprm, v6.12 allows 5 rounds
 MAX_VARIABLES = 32  # init/main.c:MAX_INIT_ENVS, v6.12

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from fsdrivers.desk import copyout
-from fsdrivers.desk.walk import walk
+from fsdrivers import copyout
 from fsdrivers.errors import FsError, TooLarge
 from fsdrivers.filesystem import DIRECTORY, FILE, DirEntry, File, Filesystem, Node, Piece, Stat
-from init.handover.refused import Refused
+from fsdrivers.traverse import walk
 from init.machine.devices import human
+from init.refused import Refused
 
 PAGE = 4096
 OBJECT = 1024  # bytes of kernel memory for an inode, its name and its attributes; mm/shmem.c, fs/dcache.c

@@ -20,9 +20,9 @@ from init.config import BootConfig
 from init.entries.entry import BootEntry
 from init.entries.fstab import Line
 from init.handover import branches, fstab, layers, program, running
-from init.handover.refused import Refused
 from init.machine import modules, syscalls
 from init.machine.syscalls import MS_MOVE
+from init.refused import Refused
 
 ROOT = f"{layers.HOME}/root"
 MOVED = ("/dev", "/proc", "/sys", "/run")

@@ -15,7 +15,8 @@ import zfs_pools
 
 from fsdrivers import pools
 from fsdrivers.block import FileDevice
-from fsdrivers.desk.walk import record, walk
+from fsdrivers.desk.walk import record
+from fsdrivers.traverse import walk
 from qemu import layouts, manifest
 from qemu.machine import Machine
 

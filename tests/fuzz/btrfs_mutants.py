@@ -21,10 +21,10 @@ from fsdrivers.btrfs import checksum, layout
 from fsdrivers.btrfs.pool import BtrfsPool
 from fsdrivers.btrfs.store import Store
 from fsdrivers.btrfs.tree import HEADER_SIZE, Node, Pointer, is_file_tree
-from fsdrivers.desk.walk import walk
+from fsdrivers.damage import Totals
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import DIRECTORY, FILE, SYMLINK, Filesystem
-from fsdrivers.verify import Totals
+from fsdrivers.traverse import walk
 from qemu.manifest import Record
 
 SECONDS = 2  # of processor time that one mutant may take

@@ -15,9 +15,10 @@ from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.btrfs.layout import SUPER_OFFSETS
 from fsdrivers.btrfs.pool import BtrfsPool
 from fsdrivers.desk import cli
-from fsdrivers.desk.walk import record, walk
+from fsdrivers.desk.walk import record
 from fsdrivers.errors import Corrupt, FsError, MissingDevices, NotFound, ReadError
 from fsdrivers.filesystem import Filesystem
+from fsdrivers.traverse import walk
 from qemu import manifest
 
 pytestmark = pytest.mark.images

@@ -9,7 +9,7 @@ from test_btrfs import Overlay, assemble, check
 from fsdrivers.block import FileDevice
 from fsdrivers.btrfs import layout
 from fsdrivers.btrfs.tree import Pointer
-from fsdrivers.verify import Totals
+from fsdrivers.damage import Totals
 
 pytestmark = pytest.mark.images
 

@@ -9,7 +9,7 @@ import pytest
 from btrfs_recipes import PROFILES
 from test_btrfs import assemble, devices
 
-from fsdrivers.desk import copyout
+from fsdrivers import copyout
 
 pytestmark = pytest.mark.images
 

@@ -11,11 +11,12 @@ from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.btrfs import layout, log
 from fsdrivers.btrfs.pool import BtrfsPool
 from fsdrivers.btrfs.tree import Tree
+from fsdrivers.damage import Totals
 from fsdrivers.desk import cli
-from fsdrivers.desk.walk import record, walk
+from fsdrivers.desk.walk import record
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import Filesystem
-from fsdrivers.verify import Totals
+from fsdrivers.traverse import walk
 from qemu import manifest
 
 pytestmark = pytest.mark.images

@@ -14,8 +14,9 @@ from test_btrfs import Rotten, assemble
 from fsdrivers import pools
 from fsdrivers.block import BlockDevice, FileDevice, Slice
 from fsdrivers.btrfs.pool import BtrfsPool
-from fsdrivers.desk.walk import record, walk
+from fsdrivers.desk.walk import record
 from fsdrivers.errors import FsError
+from fsdrivers.traverse import walk
 
 pytestmark = pytest.mark.images
 

@@ -14,9 +14,10 @@ from fsdrivers import pools
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.btrfs import features
 from fsdrivers.btrfs.pool import BtrfsPool
-from fsdrivers.desk.walk import record, walk
+from fsdrivers.desk.walk import record
 from fsdrivers.errors import Ambiguous, FsError, MissingDevices, NotThisFs, Unsupported
 from fsdrivers.filesystem import Filesystem
+from fsdrivers.traverse import walk
 from qemu import manifest
 
 pytestmark = pytest.mark.images

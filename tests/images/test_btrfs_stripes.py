@@ -14,10 +14,11 @@ from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.btrfs import features, geometry, layout
 from fsdrivers.btrfs.store import Store
 from fsdrivers.btrfs.stripetree import StripeTree
-from fsdrivers.desk.walk import record, walk
+from fsdrivers.damage import Totals
+from fsdrivers.desk.walk import record
 from fsdrivers.errors import Corrupt
 from fsdrivers.filesystem import Filesystem
-from fsdrivers.verify import Totals
+from fsdrivers.traverse import walk
 from qemu import manifest
 
 pytestmark = pytest.mark.images

@@ -11,7 +11,7 @@ from test_btrfs import Overlay, Rotten, assemble, devices
 from fsdrivers.block import BlockDevice
 from fsdrivers.btrfs import geometry
 from fsdrivers.btrfs.pool import BtrfsPool
-from fsdrivers.verify import Damage, Totals
+from fsdrivers.damage import Damage, Totals
 
 pytestmark = pytest.mark.images
 

@@ -18,8 +18,9 @@ import zfs_recipes
 
 from fsdrivers import pools
 from fsdrivers.block import FileDevice
-from fsdrivers.desk.walk import record, walk
+from fsdrivers.desk.walk import record
 from fsdrivers.filesystem import Filesystem
+from fsdrivers.traverse import walk
 
 pytestmark = [
     pytest.mark.images,

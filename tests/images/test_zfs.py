@@ -15,9 +15,10 @@ import zfs_support
 
 from fsdrivers import pools
 from fsdrivers.block import BlockDevice, FileDevice
-from fsdrivers.desk.walk import record, walk
+from fsdrivers.desk.walk import record
 from fsdrivers.errors import Corrupt, FsError, Locked, MissingDevices, NotFound, ReadError, Unsupported
 from fsdrivers.filesystem import File, Filesystem
+from fsdrivers.traverse import walk
 from fsdrivers.zfs import blkptr, label
 from fsdrivers.zfs.blkptr import Blkptr, Dva
 from fsdrivers.zfs.layout import DATA_END, DATA_START, LABEL_NVLIST, LABEL_SIZE

@@ -16,9 +16,10 @@ import zfs_recipes
 
 from fsdrivers import pools
 from fsdrivers.block import BlockDevice, FileDevice
-from fsdrivers.desk.walk import record, walk
+from fsdrivers.damage import Totals
+from fsdrivers.desk.walk import record
 from fsdrivers.errors import FsError, Unsupported
-from fsdrivers.verify import Totals
+from fsdrivers.traverse import walk
 from fsdrivers.zfs import checksum, compress, label, layout, nvlist, zil
 from fsdrivers.zfs.blkptr import Blkptr
 from fsdrivers.zfs.store import Store

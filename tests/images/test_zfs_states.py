@@ -9,8 +9,9 @@ import zfs_recipes
 import zfs_scripts
 from test_zfs import Rotten, _scratch, assemble, check, compare, members, unpacked  # noqa: F401
 
-from fsdrivers.desk.walk import record, walk
+from fsdrivers.desk.walk import record
 from fsdrivers.errors import Locked, MissingDevices
+from fsdrivers.traverse import walk
 from fsdrivers.zfs import features, zil
 from fsdrivers.zfs.dmu import Objset
 from fsdrivers.zfs.layout import BIG, MMP_MAGIC

@@ -9,8 +9,8 @@ import zfs_recipes
 from test_zfs import Overlay, Rotten, _scratch, assemble, members, without_labels  # noqa: F401
 
 from fsdrivers.block import BlockDevice
+from fsdrivers.damage import Damage, Totals
 from fsdrivers.desk import cli
-from fsdrivers.verify import Damage, Totals
 from fsdrivers.zfs import label
 from fsdrivers.zfs.blkptr import Blkptr
 from fsdrivers.zfs.layout import DATA_START, LABEL_NVLIST

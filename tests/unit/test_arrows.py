@@ -30,8 +30,8 @@ TABLE = (
     Room("errors",     "fsdrivers fsdrivers.errors fsdrivers.record"),
     Room("arithmetic", "fsdrivers.native fsdrivers.checksums fsdrivers.compression fsdrivers.parity", "errors"),
     Room("devices",    "fsdrivers.block fsdrivers.partitions", "errors"),
-    Room("trees",      "fsdrivers.filesystem fsdrivers.redundancy fsdrivers.readahead fsdrivers.pool fsdrivers.verify",
-                       "devices arithmetic"),
+    Room("trees",      "fsdrivers.filesystem fsdrivers.redundancy fsdrivers.readahead fsdrivers.pool fsdrivers.damage "
+                       "fsdrivers.traverse fsdrivers.copyout", "devices arithmetic"),
     Room("btrfs",      "fsdrivers.btrfs", "trees"),
     Room("zfs",        "fsdrivers.zfs", "trees"),
     Room("fat",        "fsdrivers.fat", "trees"),
@@ -39,7 +39,7 @@ TABLE = (
     Room("fuse",       "fsdrivers.fuse", "trees"),
     Room("desk",       "fsdrivers.desk fsdrivers.__main__", "pools fat fuse"),
     # the boot
-    Room("settings",   "init init.config init.phases init.report init.roots", "pools fat"),
+    Room("settings",   "init init.config init.phases init.refused init.report init.roots", "pools fat"),
     Room("machine",    "init.machine", "devices"),
     Room("console",    "init.console", "machine"),
     Room("kernel",     "init.kernel", "console trees"),
@@ -62,16 +62,7 @@ TO_BE_CUT = frozenset((
     "fsdrivers.btrfs.filesystem -> fsdrivers.btrfs.store",
     "fsdrivers.btrfs.rebuild -> fsdrivers.btrfs.volume",
     "fsdrivers.btrfs.volume -> fsdrivers.btrfs.stripetree",
-    "fsdrivers.zfs.scrub -> fsdrivers.desk.walk",
     "init.entries.bls -> init.entries.uki",
-    "init.firmware.esp -> init.handover.refused",
-    "init.firmware.keeper -> init.handover.refused",
-    "init.firmware.keeper -> init.survey",
-    "init.handover.ramcopy -> fsdrivers.desk.copyout",
-    "init.handover.ramcopy -> fsdrivers.desk.walk",
-    "init.kernel.appended -> init.config",
-    "init.kernel.appended -> init.entries.entry",
-    "init.kernel.appended -> init.entries.stated",
     "init.kernel.formats -> init.entries.uki",
 ))  # fmt: skip
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from fsdrivers import fat
 from fsdrivers.block import BlockDevice, FileDevice
-from fsdrivers.desk.walk import walk
 from fsdrivers.errors import Corrupt, FsError, NotFound, NotThisFs, ReadError
 from fsdrivers.fat import directory, layout
 from fsdrivers.filesystem import Filesystem
+from fsdrivers.traverse import walk
 
 ENVIRONMENT = os.environ | {"PATH": os.environ["PATH"] + ":/sbin:/usr/sbin", "MTOOLS_SKIP_CHECK": "1", "TZ": "UTC"}
 ENVIRONMENT |= {"LC_ALL": "C.UTF-8"}

@@ -22,8 +22,8 @@ SERVE = """
 import sys
 sys.path[:0] = [{root!r}, {unit!r}, {unit!r} + "/fsdrivers/fuse"]
 from test_fuse_mount import tree
-from fsdrivers.fuse import desk
-desk.serve_at(tree(), sys.argv[1], lambda text: print("log:", text, flush=True))
+from fsdrivers.desk import mount
+mount.serve_at(tree(), sys.argv[1], lambda text: print("log:", text, flush=True))
 """
 pytestmark = pytest.mark.skipif(
     not os.access("/dev/fuse", os.R_OK | os.W_OK) or os.geteuid() != 0,

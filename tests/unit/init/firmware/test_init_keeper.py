@@ -23,7 +23,7 @@ from init.entries.ledger import Ledger
 from init.firmware import esp, keeper, stub
 from init.firmware.efivars import LOADER, POOLBOOT, Variables, ucs2
 from init.firmware.keeper import Keeper
-from init.handover.refused import Refused
+from init.refused import Refused
 from init.survey import Survey
 
 SCRIPT = PROJECT / "contrib" / "systemd" / "poolboot-good"

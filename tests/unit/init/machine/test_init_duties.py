@@ -16,9 +16,9 @@ from init_doubles import bzimage, place, system
 
 from fsdrivers.errors import FsError
 from init import config, phases
+from init.entries import appended
 from init.entries.entry import BootEntry
 from init.handover import kexec
-from init.kernel import appended
 from init.machine import namespace, signals, watchdog
 from init.machine.watchdog import Watchdog
 from init.phases import Phases

@@ -12,9 +12,9 @@ import sys
 import time
 from collections.abc import Callable
 
-from fsdrivers.desk.walk import Found, walk
 from fsdrivers.errors import FsError, IsADirectory
 from fsdrivers.filesystem import DIRECTORY, FILE, SYMLINK, File, Filesystem, Node, Stat
+from fsdrivers.traverse import Found, walk
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -1,4 +1,4 @@
-"""What `fsdrivers verify` finds, in terms that all drivers share."""
+"""What is wrong on the devices of a pool, in terms that all drivers share: `fsdrivers verify` tells of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exception of the handover."""
+"""The exception of those who act on the machine: the ways of handing over, and what writes for the firmware."""
 
 from __future__ import annotations
 

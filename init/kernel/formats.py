@@ -15,8 +15,9 @@ from fsdrivers.errors import BadData, Corrupt, TooLarge, Unsupported
 from fsdrivers.filesystem import File, Filesystem, Piece
 from fsdrivers.native import core
 from init.entries import uki
+from init.machine.meminfo import memory_available
 
-MAX_KERNEL = 256 << 20  # bytes of an unwrapped kernel
+MAX_KERNEL = 256 << 20  # bytes of a kernel, wrapped or not
 MAX_WRAPPINGS = 4  # of each other: a zboot program in a unified image, with a compressed kernel in it
 MAX_ZSTD_WINDOW = 1 << 27  # bytes; scripts/Makefile.lib:cmd_zstd22, v6.12, asks for this
 MAX_XZ_MEMORY = 1 << 27  # bytes of its decoder; xz -9 asks for 65 MiB
@@ -27,6 +28,7 @@ HEAD = 0x400  # bytes that tell a format
 # drivers/firmware/efi/libstub/zboot-header.S, v6.12: 0x00 "MZ", 0x04 "zimg", 0x08 u32 offset of the payload,
 # 0x0C u32 its size, 0x18 what compressed it, as text
 ZBOOT_MAGIC, _ZBOOT, _ZBOOT_KIND = b"zimg", struct.Struct("<II"), slice(0x18, 0x38)
+ZBOOT_SIZE = 0x40  # bytes of the header, with the offset of the PE header at its end
 # Documentation/arch/x86/boot.rst and arm64/booting.rst, v6.12
 HDRS_AT, HDRS = 0x202, b"HdrS"
 ARM64_AT, ARM64_MAGIC = 0x38, b"ARM\x64"
@@ -36,7 +38,6 @@ _MAGICS = (
     (b"\x04\x22\x4d\x18", "lz4 frame"), (b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2"), (b"\x5d\0\0", "lzma"),
     (b"\x89LZO", "lzo"),
 )  # fmt: skip
-LZ4_BLOCK = 8 << 20  # bytes that a block of the legacy framing holds; lib/decompress_unlz4.c, v6.12
 
 Decoder = Callable[[File, int], Iterator[bytes]]
 
@@ -66,7 +67,15 @@ def open_kernel(filesystem: Filesystem, path: str) -> File:
         if inner is None:
             return file
         file = inner
-    raise Unsupported("kernel format", f"{path} has more than {MAX_WRAPPINGS} wrappings")
+    if _is_wrapped(file):
+        raise Unsupported("kernel format", f"{path} has more than {MAX_WRAPPINGS} wrappings")
+    return file
+
+
+def _is_wrapped(file: File) -> bool:
+    """Whether unwrap() would find something in ``file``; nothing is unpacked for that."""
+    kind = wrapping(file.read(0, HEAD))
+    return _linux_section(file) is not None if kind == "PE" else bool(kind)
 
 
 def wrapping(head: bytes) -> str:
@@ -111,6 +120,8 @@ def _linux_section(file: File) -> File | None:
 
 
 def _zboot(file: File, head: bytes) -> File:
+    if len(head) < ZBOOT_SIZE:
+        raise Corrupt(file.path, "zboot header: the file ends in it", len(head))
     offset, size = _ZBOOT.unpack_from(head, 8)
     if offset + size > file.size or not size:
         raise Corrupt(file.path, "zboot payload", 8, f"within {file.size} bytes", f"{size} bytes at {offset:#x}")
@@ -123,12 +134,16 @@ def _zboot(file: File, head: bytes) -> File:
 
 def _decompress(file: File, kind: str) -> bytearray:
     """The content of a compressed file; what follows its end (the size, padding) does not matter."""
+    # Half of the memory: what it was unpacked from may be in the other half, and it is not all that a boot needs.
+    limit = min(MAX_KERNEL, (memory_available() or 2 * MAX_KERNEL) // 2)
+    if file.size > limit:
+        raise TooLarge(file.path, file.size, limit)
     plain = bytearray()
     try:
-        for chunk in _DECODERS[kind](file, MAX_KERNEL):
+        for chunk in _DECODERS[kind](file, limit):
             plain += chunk
-            if len(plain) > MAX_KERNEL:
-                raise TooLarge(f"{file.path}, unwrapped", len(plain), MAX_KERNEL)
+            if len(plain) > limit:
+                raise TooLarge(f"{file.path}, unwrapped", len(plain), limit)
     except BadData as error:
         raise Corrupt(file.path, f"{kind} data", 0, None, str(error)) from error
     return plain
@@ -161,23 +176,6 @@ def _zstd(file: File, limit: int) -> Iterator[bytes]:
     except library.ZstdError as error:
         raise BadData("zstd", str(error)) from None
     raise BadData("zstd", "the frame breaks off")
-
-
-def _lz4(file: File, limit: int) -> Iterator[bytes]:
-    """The legacy framing: a magic, then blocks, each with its compressed size in front (u32)."""
-    from fsdrivers.native.decoders import lz4
-
-    offset = 4
-    while offset + 4 <= file.size:
-        size = int.from_bytes(file.read(offset, 4), "little")
-        if offset > 4 and offset + 4 == file.size:
-            return  # the unwrapped size, which the kernel's build appends for some machines
-        if not 0 < size <= file.size - offset - 4:
-            raise BadData("lz4", "a block breaks off")
-        yield lz4(file.read(offset + 4, size), LZ4_BLOCK)
-        offset += 4 + size
-    if offset != file.size or offset == 4:
-        raise BadData("lz4", "the blocks break off")
 
 
 def _streamed(kind: str) -> Decoder:
@@ -222,12 +220,13 @@ def _stream(kind: str) -> tuple[Any, tuple[type[Exception], ...]]:
 
 
 def _framed(name: str) -> Decoder:
-    """A decoder of init/kernel/framings.py, imported when a file asks for it."""
+    """The decoder of that name in init/kernel/framings.py, imported when a file asks for it."""
 
     def decode(file: File, limit: int) -> Iterator[bytes]:
         from init.kernel import framings
 
-        return framings.lzop(file, limit) if name == "lzo" else framings.lz4_frame(file, limit)
+        decoder: Decoder = getattr(framings, name)
+        return decoder(file, limit)
 
     return decode
 
@@ -235,6 +234,6 @@ def _framed(name: str) -> Decoder:
 _xz = _streamed("xz")
 # By the names in _MAGICS and those that zboot programs use.
 _DECODERS: dict[str, Decoder] = {
-    "gzip": _gzip, "zstd": _zstd, "zstd22": _zstd, "lz4": _lz4, "xz": _xz, "xzkern": _xz, "lzma": _xz,
-    "bzip2": _streamed("bzip2"), "lz4 frame": _framed("lz4 frame"), "lzo": _framed("lzo"),
+    "gzip": _gzip, "zstd": _zstd, "zstd22": _zstd, "lz4": _framed("lz4_legacy"), "xz": _xz, "xzkern": _xz, "lzma": _xz,
+    "bzip2": _streamed("bzip2"), "lz4 frame": _framed("lz4_frame"), "lzo": _framed("lzop"),
 }  # fmt: skip

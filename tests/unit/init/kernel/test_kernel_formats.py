@@ -16,6 +16,7 @@ import pytest
 from entrytrees import Tree, tree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from peimages import pe
 
 from artefacts import native
 from fsdrivers.errors import Corrupt, FsError, TooLarge, Unsupported
@@ -95,10 +96,27 @@ def test_unified_images() -> None:
 def test_wrappings_of_wrappings() -> None:
     assert unwrapped(packed("gzip", zboot("zstd", packed("zstd")))) == IMAGE
     data = IMAGE
-    for _ in range(5):
+    for _ in range(4):
         data = packed("gzip", data)
+    assert unwrapped(data) == IMAGE
+    with pytest.raises(Unsupported, match="wrappings"):
+        unwrapped(packed("gzip", data))
+
+
+def test_another_efi_program_in_four_wrappings_is_no_fifth_one() -> None:
+    data = program = pe([(b".text", b"x" * 100)])
+    for _ in range(4):
+        data = packed("gzip", data)
+    assert unwrapped(data) == program
+    data = packed("gzip", packed("gzip", packed("gzip", packed("gzip", pe([(b".linux", IMAGE)])))))
     with pytest.raises(Unsupported, match="wrappings"):
         unwrapped(data)
+
+
+@pytest.mark.parametrize("size", range(8, 0x40))
+def test_a_zboot_program_that_ends_in_its_header(size: int) -> None:
+    with pytest.raises(Corrupt, match="/k: corrupt zboot header: the file ends in it"):
+        unwrapped(zboot("gzip", packed("gzip"))[:size])
 
 
 @pytest.mark.parametrize("kind", TOOLS)
@@ -113,6 +131,16 @@ def test_too_large(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "MAX_KERNEL", 1 << 20)
     with pytest.raises(TooLarge):
         unwrapped(packed(kind))
+
+
+def test_no_more_is_unpacked_than_half_of_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "memory_available", lambda: 6 << 20)
+    assert unwrapped(packed("gzip")) == IMAGE
+    monkeypatch.setattr(formats, "memory_available", lambda: 4 << 20)
+    with pytest.raises(TooLarge, match=f"limit is {2 << 20}"):
+        unwrapped(packed("gzip"))
+    monkeypatch.setattr(formats, "memory_available", lambda: 0)  # nobody knows
+    assert unwrapped(packed("gzip")) == IMAGE
 
 
 def test_hostile_zboot() -> None:

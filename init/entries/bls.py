@@ -7,31 +7,23 @@ variables in options, default_kernelopts and early_initrd.
 
 from __future__ import annotations
 
-import fnmatch
 import re
-from collections.abc import Mapping, Sequence
-from functools import cmp_to_key
+from collections.abc import Mapping
 
 from fsdrivers.errors import Corrupt, FsError, NotADirectory, NotFound
 from fsdrivers.filesystem import Filesystem
-from init.entries import grubenv, shellvars, version
+from init.entries import grubenv, shellvars, uki
+from init.entries.blsrules import MAX_ENTRY, Fields, counter, default, last, order, parse, plain
 from init.entries.item import DEVICE_TREE, MAX_ITEMS, MAX_OPTIONS, Item, Listing, locate, read_text
 
 DIRECTORIES = ("/boot/loader/entries", "/loader/entries", "/efi/loader/entries", "/boot/efi/loader/entries")
-LOADER_CONFS = ("/boot/loader/loader.conf", "/loader/loader.conf")
-MAX_ENTRY = 1 << 16  # bytes of one entry file
 MAX_INITRDS = 64
 
 # UEFI's names for machines, by uname -m.
 ARCHITECTURES = {"x86_64": "x64", "aarch64": "aa64", "riscv64": "riscv64", "loongarch64": "loongarch64"}
 
-_COUNTER = r"\+([0-9]{1,9})(?:-([0-9]{1,9}))?$"
-_LINE = r"[ \t]*([^ \t#][^ \t]*)[ \t]+(.*?)[ \t\r]*$"
-
 # What Fedora's kernels mention and most systems do not set.
 OPTIONAL = ("tuned_params", "tuned_initrd", "early_initrd")
-
-Fields = dict[str, list[str]]
 
 
 class _Unusable(Exception):
@@ -82,26 +74,10 @@ def _valid(name: str) -> bool:
     return name.endswith(".conf") and not name.startswith((".", "auto-"))
 
 
-def parse(text: str) -> Fields:
-    """The keys of an entry in small letters with all their values, in order.
-
-    Key and value are divided by any blanks; a line without a value and "#" lines count for nothing.
-    """
-    fields: Fields = {}
-    for line in text.split("\n"):
-        found = re.match(_LINE, line)
-        if found is not None and found[2]:
-            value = found[2]
-            if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-                value = value[1:-1]
-            fields.setdefault(found[1].lower(), []).append(value)
-    return fields
-
-
 def _entry(filesystem: Filesystem, path: str, machine: str, variables: Mapping[str, str], notes: list[str]) -> Item:
     fields = parse(read_text(filesystem, path, MAX_ENTRY))
     name, left, done = counter(path.rpartition("/")[2][: -len(".conf")])
-    architecture = _last(fields, "architecture").lower()
+    architecture = last(fields, "architecture").lower()
     if architecture and architecture not in (ARCHITECTURES.get(machine), machine):
         raise _Unusable(f"it is for {architecture}")
     kernel = _expand(_program(fields), variables, path, [])
@@ -113,28 +89,22 @@ def _entry(filesystem: Filesystem, path: str, machine: str, variables: Mapping[s
     if len(options) > MAX_OPTIONS:
         raise _Unusable("its command line is too long")
     overlays = "devicetree" in fields or "devicetree-overlay" in fields
-    version = _last(fields, "version") or (image.version if image else "")
+    version = last(fields, "version") or (image.version if image else "")
     return Item(
         id=name,
-        title=_last(fields, "title") or _last(fields, "version") or (image.title if image else name),
+        title=last(fields, "title") or last(fields, "version") or (image.title if image else name),
         kernel=image.kernel if image else where,
         # The stub takes what it is given after what is in the image.
         initrds=(image.initrds if image else ()) + _initrds(filesystem, kernel, fields, variables, path),
         options=plain(options) if options or image is None else image.options,
         version=version,
-        sort_key=_last(fields, "sort-key"),
-        machine_id=_last(fields, "machine-id"),
+        sort_key=last(fields, "sort-key"),
+        machine_id=last(fields, "machine-id"),
         tries_left=left,
         tries_done=done,
         counted="" if left is None else path,
         remarks=((DEVICE_TREE,) if overlays else ()) + (image.remarks if image else ()),
     )
-
-
-def plain(options: str) -> str:
-    """A command line as one line, its blanks as they are when there are quotes in it."""
-    options = options.replace("\n", " ")
-    return " ".join(options.split()) if '"' not in options else options.strip()
 
 
 def _program(fields: Fields) -> str:
@@ -154,9 +124,7 @@ def _image(filesystem: Filesystem, path: str, fields: Fields) -> Item | None:
     """The unified kernel image that ``path`` is, with the profile that the entry asks for; None for a plain kernel."""
     if "linux" in fields and not path.lower().endswith(".efi"):
         return None
-    from init.entries import uki  # it sorts as this module does
-
-    profile = _last(fields, "profile")
+    profile = last(fields, "profile")
     try:
         found = uki.one(filesystem, path, int(profile) if profile.isdecimal() and len(profile) < 6 else 0)
     except Corrupt:
@@ -193,18 +161,6 @@ def _initrds(
     return tuple(found)
 
 
-def _last(fields: Fields, key: str) -> str:
-    return fields[key][-1] if key in fields else ""
-
-
-def counter(name: str) -> tuple[str, int | None, int]:
-    """A file name without ".conf" as (name, tries left, tries done): "x+2-1" is ("x", 2, 1), "x" is ("x", None, 0)."""
-    found = re.search(_COUNTER, name)
-    if found is None or not found.start():
-        return name, None, 0
-    return name[: found.start()], int(found[1]), int(found[2] or 0)
-
-
 def _expand(value: str, variables: Mapping[str, str], path: str, notes: list[str]) -> str:
     """``value`` with GRUB's variables; those that are not set vanish."""
 
@@ -215,58 +171,3 @@ def _expand(value: str, variables: Mapping[str, str], path: str, notes: list[str
         return variables.get(name, "")
 
     return re.sub(shellvars.VARIABLE, replace, value)[: MAX_OPTIONS + 1]
-
-
-def order(items: list[Item]) -> list[Item]:
-    """The order of the specification's "Sorting": entries that used up their tries last, those with a sort-key first,
-    by sort-key, machine-id and falling version, then by falling name."""
-    return sorted(items, key=cmp_to_key(_compare))
-
-
-def _compare(one: Item, other: Item) -> int:
-    spent = (one.tries_left == 0) - (other.tries_left == 0)
-    keyed = (not one.sort_key) - (not other.sort_key)
-    if spent or keyed:
-        return spent or keyed
-    if one.sort_key:
-        for left, right in ((one.sort_key, other.sort_key), (one.machine_id, other.machine_id)):
-            if left != right:
-                return -1 if left < right else 1
-        newer = _version_order(one.version, other.version)
-        if newer:
-            return newer
-    named = _version_order(one.id, other.id)
-    if named or one.tries_left == other.tries_left:
-        return named
-    return (other.tries_left or 0) - (one.tries_left or 0)
-
-
-def _version_order(one: str, other: str) -> int:
-    left, right = version.key(one), version.key(other)
-    return (left < right) - (left > right)
-
-
-def default(filesystem: Filesystem, items: Sequence[Item], notes: list[str]) -> tuple[int | None, bool]:
-    """(index of the default among ``items``, which are in order(), whether loader.conf names it).
-
-    It is the first that its ``preferred`` or ``default`` matches; the first of all when they match none.
-    Source: src/boot/boot.c:config_select_default_entry, systemd 257; loader.conf(5) of 259 for ``preferred``.
-    """
-    for path in LOADER_CONFS:
-        try:
-            fields = parse(read_text(filesystem, path, MAX_ENTRY))
-        except FsError:
-            continue
-        for key in ("preferred", "default"):
-            pattern = _last(fields, key).lower()
-            if not pattern:
-                continue
-            if pattern.startswith("@"):
-                notes.append(f"{path}: {key} {pattern}: what was booted last is not known here; taking the first")
-                continue
-            for index, item in enumerate(items):
-                spent = key == "preferred" and item.tries_left == 0
-                if not spent and fnmatch.fnmatchcase(item.id.lower(), pattern.removesuffix(".conf")):
-                    return index, True
-            notes.append(f"{path}: the {key} {pattern!r} is not among the entries found")
-    return (0 if items else None), False

@@ -120,8 +120,8 @@ def _maker(place: BootRoot, initrd: File | None) -> str:
 
 def _inside(initrd: File) -> str:
     """Who made ``initrd``, by the names in it; "" when that cannot be seen in its first MAX_INITRD bytes."""
-    from init.entries.uki import Part
     from init.kernel import formats
+    from init.kernel.files import Part
 
     tail, seen = b"", 0
     try:

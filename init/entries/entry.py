@@ -7,10 +7,9 @@ from typing import NamedTuple
 from fsdrivers.filesystem import File, Filesystem
 from fsdrivers.partitions import Partition
 from fsdrivers.pool import Root
-from init.entries import uki
 from init.entries import version as _version
 from init.entries.snapshots import Snapshot
-from init.kernel import formats
+from init.kernel import formats, pe
 from init.roots import BootRoot
 
 # systemd.special(7) and sysvinit's runlevels, as words of the command line; Ubuntu's friendly-recovery
@@ -80,7 +79,7 @@ class BootEntry(NamedTuple):
 
     def open(self, path: str) -> File:
         """The file or section that ``kernel`` or one of ``initrds`` names.  Raises the driver's errors."""
-        return uki.open_file(self.files or self.place.filesystem, path)
+        return pe.open_file(self.files or self.place.filesystem, path)
 
     def open_kernel(self) -> File:
         """The kernel, out of what it is wrapped in.  Raises Unsupported, Corrupt, TooLarge, the driver's errors."""

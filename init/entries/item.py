@@ -19,7 +19,7 @@ DEVICE_TREE = "its device tree is not taken over"  # the remark of an entry that
 class Item(NamedTuple):
     """One entry as it stands in a configuration.  Paths are in the tree that was parsed, or where ``device`` says.
 
-    ``kernel`` and ``initrds`` may name a section of a PE file ("/EFI/Linux/x.efi#.linux"): see init/entries/uki.py.
+    ``kernel`` and ``initrds`` may name a section of a PE file ("/EFI/Linux/x.efi#.linux"): see init/kernel/pe.py.
     """
 
     id: str

@@ -12,11 +12,11 @@ from fsdrivers.partitions import Partition, partitions
 from init import config as _config
 from init import roots
 from init.config import BootConfig
-from init.entries import bls, cmdline, grubenv, kernels, snapshots, uki
+from init.entries import bls, blsrules, cmdline, grubenv, kernels, snapshots, uki
 from init.entries.entry import BootEntry, Counter
 from init.entries.item import Item, Listing, has_uuid, in_boot, is_file, locate
 from init.entries.mounts import BOOT, at_boot
-from init.kernel import image
+from init.kernel import image, pe
 from init.roots import TOP_LEVEL, BootRoot
 
 Note = Callable[[str], None]
@@ -60,8 +60,8 @@ def _systemd_boot(filesystem: Filesystem, machine: str) -> Listing:
     """Both types of the Boot Loader Specification: one menu, with one default."""
     notes: list[str] = []
     items = bls.collect(filesystem, machine, grubenv.read(filesystem), notes) + uki.collect(filesystem, machine, notes)
-    items = bls.order(items)
-    index, named = bls.default(filesystem, items, notes)
+    items = blsrules.order(items)
+    index, named = blsrules.default(filesystem, items, notes)
     return Listing(tuple(items), tuple(notes), index, named=named)
 
 
@@ -325,7 +325,7 @@ def _counter(item: Item, partition: Partition | None, mounted: bool) -> Counter 
 
 def _initrd(files: Filesystem, item: Item) -> File | None:
     try:
-        return uki.open_file(files, item.initrds[-1]) if item.initrds else None
+        return pe.open_file(files, item.initrds[-1]) if item.initrds else None
     except FsError:  # the handover will say what is wrong with it
         return None
 
@@ -354,7 +354,7 @@ def _release(item: Item, place: BootRoot, files: Filesystem) -> str:
 
 def _header_version(files: Filesystem, path: str) -> str:
     try:
-        return image.identify(uki.open_file(files, path), os.uname().machine).version
+        return image.identify(pe.open_file(files, path), os.uname().machine).version
     except FsError:  # the handover will say what is wrong with it
         return ""
 

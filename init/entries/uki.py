@@ -5,37 +5,20 @@ Sources: UAPI.5 Unified Kernel Image; src/boot/stub.c and pe.c of systemd 257; M
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fsdrivers.errors import Corrupt, FsError, NotADirectory, NotFound, TooLarge
-from fsdrivers.filesystem import File, Filesystem, Piece
-from init.entries import bls
+from fsdrivers.errors import FsError, NotADirectory, NotFound, TooLarge
+from fsdrivers.filesystem import File, Filesystem
+from init.entries import blsrules
 from init.entries.item import DEVICE_TREE, MAX_ITEMS, Item, Listing
+from init.kernel.pe import MARK, Profile, profiles, sections
 
 DIRECTORIES = ("/EFI/Linux", "/boot/EFI/Linux", "/efi/EFI/Linux", "/boot/efi/EFI/Linux")
-MAX_SECTIONS = 96  # the PE format's own limit
 MAX_TEXT = 1 << 16  # bytes of a section that is text
-MAX_PROFILES = 64
 MAX_ADDONS = 32  # in one directory
-MARK = "#"  # between the path of a PE file and the name of its section
 
-# DOS header: 0x00 "MZ", 0x3C u32 offset of the PE header.  PE header: "PE\0\0", then the COFF header: 0x00 machine u16,
-# 0x02 number of sections u16, 0x10 size of the optional header u16, 0x12 characteristics u16.
-_DOS_SIZE, _PE_AT = 0x40, struct.Struct("<I")
-_COFF = struct.Struct("<4sHHIIIHH")
-# Section header: 0x00 name, 0x08 virtual size u32, 0x0C virtual address u32, 0x10 raw size u32, 0x14 raw offset u32
-_SECTION = struct.Struct("<8sIIIIIIHHI")
 MACHINES = {"x86_64": 0x8664, "aarch64": 0xAA64, "riscv64": 0x5064, "loongarch64": 0x6264}
-
-
-class Section(NamedTuple):
-    """One section: where its bytes are in the file, in bytes."""
-
-    name: str
-    offset: int
-    size: int
 
 
 class Addons(NamedTuple):
@@ -47,59 +30,14 @@ class Addons(NamedTuple):
     remarks: tuple[str, ...] = ()
 
 
-class Profile(NamedTuple):
-    """What one profile of an image is made of: sections by name, its own in place of the shared ones."""
-
-    number: int
-    sections: dict[str, Section]
-
-
 Found = list[tuple[File, Profile]]  # addons with their sections
-
-
-def sections(file: File) -> tuple[int, list[Section]]:
-    """The machine and the sections of a PE file.  Raises Corrupt, or the driver's errors."""
-    head = file.read(0, _DOS_SIZE)
-    if len(head) < _DOS_SIZE or head[:2] != b"MZ":
-        raise Corrupt(file.path, "PE file", 0, b"MZ", head[:2])
-    (at,) = _PE_AT.unpack_from(head, 0x3C)
-    raw = file.read(at, _COFF.size) if at < file.size else b""
-    if len(raw) < _COFF.size or raw[:4] != b"PE\0\0":
-        raise Corrupt(file.path, "PE header", at, b"PE\0\0", raw[:4])
-    _, machine, count, _, _, _, optional, _ = _COFF.unpack(raw)
-    if count > MAX_SECTIONS:
-        raise Corrupt(file.path, "number of PE sections", at + 6, f"at most {MAX_SECTIONS}", count)
-    start = at + _COFF.size + optional
-    table = file.read(start, count * _SECTION.size) if start < file.size else b""
-    if len(table) < count * _SECTION.size:
-        raise Corrupt(file.path, "PE section table", start)
-    found = []
-    for name, virtual, _, size, offset, *_ in _SECTION.iter_unpack(table):
-        # The raw size is rounded up to the file's alignment, the virtual one is what was put in.
-        length = min(virtual, size) if virtual else size
-        label = name.rstrip(b"\0").decode("ascii", "replace")
-        if offset + length > file.size:
-            raise Corrupt(file.path, f"PE section {label}", offset, f"{length} bytes", file.size - offset)
-        found.append(Section(label, offset, length))
-    return machine, found
-
-
-def profiles(found: list[Section]) -> list[Profile]:
-    """The profiles: sections before the first ".profile" are shared by all of them."""
-    shared: dict[str, Section] = {}
-    split: list[dict[str, Section]] = []
-    for section in found:
-        if section.name == ".profile":
-            split.append({})
-        (split[-1] if split else shared).setdefault(section.name, section)
-    return [Profile(number, shared | own) for number, own in enumerate(split[:MAX_PROFILES] or [{}])]
 
 
 def entries(filesystem: Filesystem, machine: str = "x86_64") -> Listing:
     """The unified kernel images in ``filesystem``, one entry for each profile, newest first."""
     notes: list[str] = []
     items = collect(filesystem, machine, notes)
-    index, named = bls.default(filesystem, items, notes)
+    index, named = blsrules.default(filesystem, items, notes)
     return Listing(tuple(items), tuple(notes), index, named=named)
 
 
@@ -131,7 +69,7 @@ def collect(filesystem: Filesystem, machine: str, notes: list[str]) -> list[Item
                 notes.append(f"{directory}/{name} is passed over: {error}")
             else:
                 images |= {found[0]: found} if found else {}
-    return [item for first in bls.order(list(images)) for item in images[first]][:MAX_ITEMS]
+    return [item for first in blsrules.order(list(images)) for item in images[first]][:MAX_ITEMS]
 
 
 def one(filesystem: Filesystem, path: str, number: int) -> Item | None:
@@ -169,7 +107,7 @@ def _items(
 
 def _item(file: File, path: str, profile: Profile, addons: Addons) -> Item:
     release, about = (_pairs(_text(file, profile, part)) for part in (".osrel", ".profile"))
-    name, left, done = bls.counter(path.rpartition("/")[2][:-4])
+    name, left, done = blsrules.counter(path.rpartition("/")[2][:-4])
     kernel = _text(file, profile, ".uname").strip()
     title = release.get("PRETTY_NAME") or release.get("NAME") or name
     trees = {".dtb", ".dtbauto"} & profile.sections.keys()
@@ -188,7 +126,7 @@ def _item(file: File, path: str, profile: Profile, addons: Addons) -> Item:
             *(f"{path}{MARK}{part}{mark}" for part in (".ucode", ".initrd") if part in profile.sections),
             *addons.initrds,
         ),
-        options=" ".join(part for part in (bls.plain(_text(file, profile, ".cmdline")), addons.options) if part),
+        options=" ".join(part for part in (blsrules.plain(_text(file, profile, ".cmdline")), addons.options) if part),
         version=kernel or release.get("VERSION_ID", ""),
         sort_key=release.get("IMAGE_ID") or release.get("ID", ""),
         tries_left=left,
@@ -253,7 +191,7 @@ def _addons(found: Found, more: bool, kernel: str, notes: list[str]) -> Addons:
             wanted = _text(file, own, ".uname").strip()
             if wanted and kernel and wanted != kernel:
                 continue
-            options.append(bls.plain(_text(file, own, ".cmdline")))
+            options.append(blsrules.plain(_text(file, own, ".cmdline")))
         except FsError as error:
             notes.append(f"{file.path} is passed over: {error}")
             continue
@@ -273,34 +211,3 @@ def _text(file: File, profile: Profile, name: str) -> str:
     if section.size > MAX_TEXT:
         raise TooLarge(f"{file.path}: section {name}", section.size, MAX_TEXT)
     return file.read(section.offset, section.size).rstrip(b"\0").decode("utf-8", "surrogateescape")
-
-
-class Part(File):
-    """A stretch of another file, as a file of its own."""
-
-    def __init__(self, whole: File, path: str, offset: int, size: int) -> None:
-        self._whole, self._offset = whole, offset
-        self.path, self.size = path, size
-
-    def pieces(self, offset: int = 0, length: int | None = None) -> Iterator[Piece]:
-        rest = max(0, self.size - offset)
-        wanted = rest if length is None else min(length, rest)
-        for piece in self._whole.pieces(self._offset + offset, wanted):
-            yield piece._replace(offset=piece.offset - self._offset)
-
-
-def open_file(filesystem: Filesystem, path: str) -> File:
-    """The file that an Item's kernel or initrd names: a whole file, or a section of a PE file ("x.efi#.initrd@1").
-
-    Raises the driver's errors, NotFound for a section that is not there, and Corrupt.
-    """
-    name, mark, wanted = path.rpartition(MARK)
-    if not mark or not wanted.startswith(".") or filesystem.exists(path):
-        return filesystem.open(path)
-    file = filesystem.open(name)
-    section, _, number = wanted.partition("@")
-    for profile in profiles(sections(file)[1]):
-        if str(profile.number) == (number or "0") and section in profile.sections:
-            found = profile.sections[section]
-            return Part(file, path, found.offset, found.size)
-    raise NotFound(path)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from fsdrivers.errors import BadData, Corrupt, TooLarge, Unsupported
-from fsdrivers.filesystem import File, Filesystem, Piece
+from fsdrivers.filesystem import File, Filesystem
 from fsdrivers.native import core
-from init.entries import uki
+from init.kernel import pe
+from init.kernel.files import MemoryFile, Part
 from init.machine.meminfo import memory_available
 
 MAX_KERNEL = 256 << 20  # bytes of a kernel, wrapped or not
@@ -42,26 +43,13 @@ _MAGICS = (
 Decoder = Callable[[File, int], Iterator[bytes]]
 
 
-class MemoryFile(File):
-    """A file whose content is in memory."""
-
-    def __init__(self, path: str, data: bytes | bytearray) -> None:
-        self.path, self.size, self._data = path, len(data), memoryview(data)
-
-    def pieces(self, offset: int = 0, length: int | None = None) -> Iterator[Piece]:
-        end = self.size if length is None else min(self.size, offset + length)
-        for start in range(offset, end, CHUNK):
-            data = self._data[start : min(start + CHUNK, end)]
-            yield Piece(start, len(data), data)
-
-
 def open_kernel(filesystem: Filesystem, path: str) -> File:
     """The kernel that ``path`` holds, ready for the kernel's loader; ``path`` may name a section of a PE file.
 
     Raises Unsupported for a wrapping that cannot be undone here, Corrupt for a damaged one, TooLarge, and the
     driver's errors.  A file of an unknown format comes back as it is: what takes it will say so.
     """
-    file = uki.open_file(filesystem, path)
+    file = pe.open_file(filesystem, path)
     for _ in range(MAX_WRAPPINGS):
         inner = unwrap(file)
         if inner is None:
@@ -114,9 +102,9 @@ def decompressed(file: File) -> Iterator[bytes]:
 
 def _linux_section(file: File) -> File | None:
     """The kernel of a unified image; None for another EFI program."""
-    _, sections = uki.sections(file)
-    linux = uki.profiles(sections)[0].sections.get(".linux")
-    return uki.Part(file, f"{file.path}{uki.MARK}.linux", linux.offset, linux.size) if linux else None
+    _, sections = pe.sections(file)
+    linux = pe.profiles(sections)[0].sections.get(".linux")
+    return Part(file, f"{file.path}{pe.MARK}.linux", linux.offset, linux.size) if linux else None
 
 
 def _zboot(file: File, head: bytes) -> File:
@@ -128,7 +116,7 @@ def _zboot(file: File, head: bytes) -> File:
     kind = head[_ZBOOT_KIND].partition(b"\0")[0].decode("ascii", "replace")
     if kind not in _DECODERS:
         raise Unsupported(f"kernel format zboot with {kind}", file.path)
-    part = uki.Part(file, file.path, offset, size)
+    part = Part(file, file.path, offset, size)
     return MemoryFile(file.path, _decompress(part, kind))
 
 

@@ -62,8 +62,6 @@ TO_BE_CUT = frozenset((
     "fsdrivers.btrfs.filesystem -> fsdrivers.btrfs.store",
     "fsdrivers.btrfs.rebuild -> fsdrivers.btrfs.volume",
     "fsdrivers.btrfs.volume -> fsdrivers.btrfs.stripetree",
-    "init.entries.bls -> init.entries.uki",
-    "init.kernel.formats -> init.entries.uki",
 ))  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from entrytrees import DATA, Tree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from init.entries import bls
+from init.entries import bls, blsrules
 from init.entries.item import Item, Listing
 
 
@@ -60,7 +60,7 @@ def test_variables_come_from_the_environment_block() -> None:
      ("6.12+deb13+2-1", ("6.12+deb13", 2, 1)), ("a+", ("a+", None, 0))],
 )  # fmt: skip
 def test_counters(name: str, wanted: tuple[str, int | None, int]) -> None:
-    assert bls.counter(name) == wanted
+    assert blsrules.counter(name) == wanted
 
 
 def test_order() -> None:
@@ -205,4 +205,4 @@ def test_any_file_ends(lines: list[tuple[str, str, str]], name: str) -> None:
     text = "\n".join(map("".join, lines))
     found = listing({name.replace("/", "").replace("\0", "") + ".conf": text}, extra={"u.efi": UKI})
     assert all(item.kernel in ("/k", "/i") or item.kernel.startswith("/u.efi#.linux") for item in found.items)
-    bls.parse(name)
+    blsrules.parse(name)

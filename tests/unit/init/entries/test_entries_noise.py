@@ -13,7 +13,7 @@ from artefacts import cpio
 from init import config, entries
 from init.entries import dialect, extlinux, grubenv, snapshots
 from init.entries.item import MAX_ITEMS
-from init.kernel.formats import MemoryFile
+from init.kernel.files import MemoryFile
 from init.roots import BootRoot
 
 XML = st.sampled_from(["<description>", "</description>", "<date>", "</date>", "2024-05-01", "&lt;", "\x1b[2J"])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fsdrivers.errors import Corrupt, FsError, NotFound
 from init.entries import uki
 from init.entries.item import Listing
+from init.kernel import pe
 
 CASE = "systemd-257-type2"
 IMAGE = "/EFI/Linux/debian-6.12.41+deb13-amd64+3-1.efi"
@@ -27,26 +28,26 @@ def test_sections_are_files() -> None:
     filesystem = tree(CASE)
     wanted = {"linux": b"the kernel of the image\n", "initrd": b"initrd", "ucode": b"microcode\n"}
     for section, content in wanted.items():
-        file = uki.open_file(filesystem, f"{IMAGE}#.{section}")
+        file = pe.open_file(filesystem, f"{IMAGE}#.{section}")
         data = file.read()
         assert data.startswith(content)
         assert file.size == len(data)
         assert file.read(3, 4) == data[3:7]
         assert file.read(2) == data[2:]
         assert file.read(file.size + 5) == b""
-    assert uki.open_file(filesystem, f"{PROFILES}#.cmdline@1").read().startswith(b"root=tmpfs")
-    assert uki.open_file(filesystem, f"{PROFILES}#.linux@1").read() == wanted["linux"]
-    assert uki.open_file(filesystem, IMAGE).read() == RAW
+    assert pe.open_file(filesystem, f"{PROFILES}#.cmdline@1").read().startswith(b"root=tmpfs")
+    assert pe.open_file(filesystem, f"{PROFILES}#.linux@1").read() == wanted["linux"]
+    assert pe.open_file(filesystem, IMAGE).read() == RAW
 
 
 @pytest.mark.parametrize("path", [f"{IMAGE}#.gone", f"{IMAGE}#.ucode@7", f"{IMAGE}#x", "/gone.efi#.linux", "/gone"])
 def test_absent_sections(path: str) -> None:
     with pytest.raises(NotFound):
-        uki.open_file(tree(CASE), path)
+        pe.open_file(tree(CASE), path)
 
 
 def test_a_file_with_such_a_name_is_itself() -> None:
-    assert uki.open_file(Tree({"x#.linux": b"itself"}), "/x#.linux").read() == b"itself"
+    assert pe.open_file(Tree({"x#.linux": b"itself"}), "/x#.linux").read() == b"itself"
 
 
 @pytest.mark.parametrize("image", [b"", b"MZ", b"MZ" + bytes(100), RAW[:1000], RAW[:2000], b"ELF" + RAW[3:]])
@@ -61,7 +62,7 @@ def test_other_machines_and_hostile_numbers() -> None:
     assert not listing(RAW[: at + 4] + b"\x64\xaa" + RAW[at + 6 :]).items
     assert "96" in listing(RAW[: at + 6] + b"\xff\xff" + RAW[at + 8 :]).notes[0]
     with pytest.raises(Corrupt):
-        uki.sections(Tree({"x": b"MZ" + b"\xff" * 62}).open("/x"))
+        pe.sections(Tree({"x": b"MZ" + b"\xff" * 62}).open("/x"))
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
@@ -74,6 +75,6 @@ def test_damaged_images_end(edits: list[tuple[int, bytes]]) -> None:
     for item in uki.entries(filesystem).items:
         for path in (item.kernel, *item.initrds):
             try:
-                assert len(uki.open_file(filesystem, path).read()) <= len(image)
+                assert len(pe.open_file(filesystem, path).read()) <= len(image)
             except FsError:
                 continue

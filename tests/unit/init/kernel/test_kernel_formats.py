@@ -21,7 +21,8 @@ from peimages import pe
 from artefacts import native
 from fsdrivers.errors import Corrupt, FsError, TooLarge, Unsupported
 from init.kernel import formats
-from init.kernel.formats import MemoryFile, open_kernel
+from init.kernel.files import MemoryFile
+from init.kernel.formats import open_kernel
 
 IMAGE = (
     b"MZ" + bytes(0x36) + b"ARM\x64" + bytes(64) + random.Random(1).randbytes(70_000) + bytes(2_500_000) + b"the end"

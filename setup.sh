@@ -19,6 +19,8 @@ packages="$packages bc bison flex libelf-dev libssl-dev"
 packages="$packages mtools fdisk dosfstools xorriso sbsigntool openssl"
 # Only the tests: what other programs make of our files, and we of theirs.
 packages="$packages cpio lz4 lzop bzip2"
+# virt-firmware compiles crypt_r, from Python 3.13 on.
+packages="$packages libcrypt-dev"
 # Only `make arm64`: the cross compiler, and machines of that kind.
 [ "${1:-}" != --arm64 ] || packages="$packages gcc-aarch64-linux-gnu qemu-system-arm qemu-efi-aarch64"
 

@@ -9,6 +9,7 @@ every named tuple of ours against the real one.
 # mypy: ignore-errors
 # It stands for what others are typed with.
 
+import sys
 from _collections import _tuplegetter
 
 TYPE_CHECKING = False
@@ -20,9 +21,24 @@ def cast(_type, value):
     return value
 
 
-def TypeVar(name, *_bounds, **_options):  # noqa: N802
-    """Stands in brackets only."""
-    return name
+class TypeVar:
+    """Stands in brackets only.
+
+    A class, with a ``__new__`` of its own, since from Python 3.12 on Nuitka's runtime puts another function into the
+    tp_new of this one and the next two before any code of ours runs, and does not ask whether they are there
+    (Nuitka 4.3, static_src/InspectPatcher.c:patchTypingType).
+    """
+
+    def __new__(cls, name, *_bounds, **_options):
+        return name
+
+
+class ParamSpec(TypeVar):
+    """Likewise."""
+
+
+class TypeVarTuple(TypeVar):
+    """Likewise."""
 
 
 class Generic:
@@ -34,6 +50,10 @@ class Generic:
 
 class Protocol(Generic):
     """For type checkers only."""
+
+
+# As collections.namedtuple has it.
+_UNEXPECTED = TypeError if sys.version_info >= (3, 13) else ValueError
 
 
 class _Tuple(tuple):
@@ -67,7 +87,7 @@ class _Tuple(tuple):
     def _replace(self, /, **changes):
         made = self._make(map(changes.pop, self._fields, self))
         if changes:
-            raise ValueError(f"Got unexpected field names: {list(changes)!r}")
+            raise _UNEXPECTED(f"Got unexpected field names: {list(changes)!r}")
         return made
 
     def _asdict(self):

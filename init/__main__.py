@@ -16,7 +16,7 @@ from init.console import console as _console
 from init.console.console import Closed, Console
 from init.console.keys import is_deliberate
 from init.entries.entry import BootEntry
-from init.firmware.efivars import Variables
+from init.firmware.efivars import Variables, secure_boot
 from init.firmware.keeper import Keeper
 from init.handover import power
 from init.machine import modules, namespace, signals, syscalls
@@ -46,6 +46,7 @@ class Machine:
         self.doing = ""
         self.console = Console(outputs=(2,), inputs=(0,))
         self.config = _config.BootConfig()
+        self.given: _config.BootConfig | None = None  # as config was before anything came on top of the command line
         self.disks = Disks()
         self.modules = Modules("")
         self.survey: Survey | None = None
@@ -91,14 +92,16 @@ class Machine:
             from init.firmware import pathb  # imported where there is use for it: each import costs time
 
             self.firmware = pathb.detect(self.modules)
+            self.config = self.config._replace(secure=secure_boot(Variables()))
 
 
 def boot(machine: Machine) -> None:
     """Find what to boot and leave for it; raises NothingBoots when this machine stays."""
     console = machine.console
+    given = machine.given = machine.config = machine.given or machine.config
     if machine.firmware:
         machine.begin("looking for knobs beside the EFI file")
-        machine.config = machine.firmware.configure(machine.config, machine.disks, machine.modules, console)
+        machine.config = machine.firmware.configure(given, machine.disks, machine.modules, console)
     if machine.typed:
         machine.config = _config.more(machine.config, machine.typed)
         console.verbose = machine.config.debug
@@ -137,7 +140,7 @@ def boot(machine: Machine) -> None:
         if picked is None:
             return
         order = (picked, *(entry for entry in order if entry != picked))
-    for entry, ways in handover.rounds(config.handover, order):
+    for entry, ways in handover.rounds(config.handover, order, config.whole):
         if ways is not None and ways[0] in handover.LAST_RESORTS:
             console.once("no entry could be started with a kernel of its own: now the roots under this kernel")
         leave(machine, entry, ways)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from init.locks import Lock
 
 Parameters = tuple[tuple[str, str | None], ...]
 
@@ -41,6 +44,10 @@ class BootConfig(NamedTuple):
     watchdog: str = "auto"  # "auto", "off", or its period in seconds
     tries: int | None = None  # starts in vain that an entry has; 0 for no end, None for what the root's unit says
     debug: bool = False
+    require_uki: bool = False  # only unified kernel images are booted, and only whole
+    locks: tuple[Lock, ...] = ()  # what people may not do without a password: one for each source, see init/locks.py
+    secure: bool = False  # Secure Boot is on: set by whoever knows the firmware
+    narrow: str = ""  # a root= that nobody signed: leaves pools out, and earns none of them trust
     parameters: Parameters = ()  # the whole command line
     warnings: tuple[str, ...] = ()
 
@@ -68,6 +75,11 @@ class BootConfig(NamedTuple):
     def has(self, name: str) -> bool:
         """Whether the command line has the parameter ``name``, with or without a value."""
         return any(key == name for key, _ in self.parameters)
+
+    @property
+    def whole(self) -> bool:
+        """Whether unified kernel images are started as they were signed, or not at all."""
+        return self.secure or self.require_uki
 
 
 def split(text: str) -> list[str]:
@@ -138,29 +150,48 @@ def number(text: str | None) -> int | None:
 
 def read(text: str) -> BootConfig:
     """The BootConfig that a kernel command line asks for; what is wrong with it goes into ``warnings``."""
-    parameters = parse(text)
+    return of(parse(text))
+
+
+def of(parameters: Parameters) -> BootConfig:
+    """As read(), of a command line that is parsed."""
     values: dict[str, object] = {}
     warnings: list[str] = []
     rootdelay = 0.0
+    locking: list[tuple[str, str | None]] = []
     for name, value in parameters:
-        # The kernel takes "-" and "_" in parameter names for the same thing.
-        key = name.replace("-", "_") if name.startswith(PREFIX) else name
-        if key in ("root", "rootflags"):
-            values[key] = value or ""
-        elif key == "rootdelay":
+        knob = key(name)
+        if knob in ("root", "rootflags"):
+            values[knob] = value or ""
+        elif knob == "rootdelay":
             rootdelay = _seconds(name, value, rootdelay, warnings)
-        elif key.startswith(PREFIX):
-            _knob(name, key.removeprefix(PREFIX), value, values, warnings)
+        elif name.startswith(PREFIX) and not _knob(name, knob, value, values, warnings):
+            locking.append((knob, value))
+    if locking:
+        from init import locks  # most machines have none
+
+        values["locks"] = (locks.understand(locking),)
     config = BootConfig(parameters=parameters)._replace(**values)  # type: ignore[arg-type]
     return config._replace(wait=max(config.wait, rootdelay), warnings=tuple(warnings))
 
 
+def key(name: str) -> str:
+    """What a knob is called here: the kernel takes "-" and "_" in names of parameters for the same thing."""
+    return name.removeprefix(PREFIX).replace("-", "_") if name.startswith(PREFIX) else name
+
+
 def more(config: BootConfig, text: str) -> BootConfig:
     """``config`` with the knobs in ``text`` on top of its own."""
-    merged = read(" ".join([*(quote(*one) for one in config.parameters), text]))
+    return adding(config, parse(text))
+
+
+def adding(config: BootConfig, parameters: Parameters) -> BootConfig:
+    """``config`` with more knobs on top of its own.  Locks come on top of locks: none is lifted."""
+    merged = of((*config.parameters, *parameters))
     if not any(name == f"{PREFIX}timeout" for name, _ in merged.parameters):
         merged = merged._replace(timeout=config.timeout)  # it may have a default of its own: init/firmware/pathb.py
-    return merged
+    locks = (*config.locks, *of(parameters).locks)
+    return merged._replace(locks=locks, secure=config.secure, narrow=config.narrow)
 
 
 def foreign(text: str) -> list[str]:
@@ -182,8 +213,11 @@ def own(path: str = "/proc/cmdline") -> str:
         return ""
 
 
-def _knob(name: str, key: str, value: str | None, values: dict[str, object], warnings: list[str]) -> None:
-    """Take one ``poolboot.*`` parameter into ``values``, or say in ``warnings`` why not."""
+def _knob(name: str, key: str, value: str | None, values: dict[str, object], warnings: list[str]) -> bool:
+    """Take one ``poolboot.*`` parameter into ``values``, or say in ``warnings`` why not.
+
+    False for one that may be meant to lock something: init/locks.py understands those.
+    """
     if key in _CHOICES:
         if value in _CHOICES[key]:
             values[key] = value
@@ -202,18 +236,23 @@ def _knob(name: str, key: str, value: str | None, values: dict[str, object], war
         values[key] = tuple(path for path in (value or "").split(",") if path)
     elif key in _SWITCHES:
         values[key] = value not in ("0", "no", "off", "n", "false")
+    elif key in LOCKING:
+        return False
     else:
         near = nearest(key, _KNOBS)
         hint = f"; did you mean {PREFIX}{near.replace('_', '-')}?" if near else ""
         warnings.append(f"unknown knob {name}{hint}")
+        return near not in LOCKING  # a lock that is misspelt is one that is not understood
+    return True
 
 
 _KERNELS = ("root", "rootflags", "rootdelay")  # knobs of the kernel and of others' initrds that we take as well
 _CHOICES = {"handover": HANDOVERS, "switch_root": SWITCH_ROOTS, "degraded": DEGRADED, "on_error": ON_ERROR}
 _SECONDS = ("timeout", "wait")
 _TEXTS = ("entry", "kernel", "cmdline", "append", "esp", "watchdog")
-_SWITCHES = ("debug", "boot_order")
-_KNOBS = (*_CHOICES, *_SECONDS, *_TEXTS, *_SWITCHES, "initrd", "append_initrd", "tries")
+_SWITCHES = ("debug", "boot_order", "require_uki")
+LOCKING = ("lock", "lock_password")
+_KNOBS = (*_CHOICES, *_SECONDS, *_TEXTS, *_SWITCHES, *LOCKING, "initrd", "append_initrd", "tries")
 
 
 def _seconds(name: str, value: str | None, default: float, warnings: list[str]) -> float:

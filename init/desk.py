@@ -29,12 +29,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cmdline", default="", help="the kernel command line that the init would see")
     parser.add_argument("--memory", type=int, default=0, metavar="MIB", help="free memory of the machine, in MiB")
     parser.add_argument("--machine", default=os.uname().machine, help="its architecture as uname -m has it")
+    parser.add_argument("--secure-boot", action="store_true", help="as on a machine that has Secure Boot on")
     options = parser.parse_args(arguments)
     if options.memory < 0:
         parser.error("--memory: wants a number of MiB")
     status = 1
     try:
-        status = tell(options.add, _config.read(options.cmdline), options.memory << 20, options.machine)
+        config = _config.read(options.cmdline)._replace(secure=options.secure_boot)
+        status = tell(options.add, config, options.memory << 20, options.machine)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read this has enough
         _silence()
@@ -124,8 +126,8 @@ def _decision(
     if entries and config.timeout:
         _say(f"first a {'menu' if len(entries) > 1 else 'line'} counts down {config.timeout:g} s")
     seen: set[str] = set()
-    for entry, only in handover.rounds(config.handover, choice.order):
-        names = [name for name in handover.ways(config.handover) if only is None or name in only]
+    for entry, only in handover.rounds(config.handover, choice.order, config.whole):
+        names = [name for name in handover.ways(config.handover, config.whole) if only is None or name in only]
         facts = _attempt(entry, names, config, devices, memory, machine)
         if facts is None:
             seen.add(entry.id)

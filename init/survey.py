@@ -22,7 +22,7 @@ class Survey:
 
     def __init__(self, devices: Iterable[BlockDevice], config: BootConfig) -> None:
         self.config = config
-        self.wanted = roots.wanted(config.root)
+        self.wanted = roots.wanted(config.root or config.narrow)
         self.notes: list[str] = [self.wanted.problem] if self.wanted.problem else []
         self._devices = tuple(devices)
         self.pools: list[Pool] = pools.assemble(self._devices, lambda error: self.note(str(error)))

@@ -31,21 +31,23 @@ class PathB:
     def configure(self, base: BootConfig, disks: Disks, modules: Modules, console: Console) -> BootConfig:
         """``base`` (from the command line inside the EFI file) with the knobs of poolboot.conf, and then those of our
         EFI variable, on top."""
-        secure = self._came.secure
-        if secure:
+        base = base._replace(secure=base.secure or self._came.secure)
+        if base.secure:
             console.say("Secure Boot is on: kexec takes only kernels that are signed with a key the firmware knows")
-        words: list[str] = []
-        warnings: list[str] = []
+        merged, warnings = base, []
         for source, text in (
             (stub.CONF, self._conf(disks, modules, console)),
             (f"EFI variable {stub.KNOBS}", stub.read_variable(self._variables)),
         ):
-            more, complaints = stub.knobs(text, source, secure)
-            if more:
-                console.say(f"knobs from {source}: {' '.join(more)}")
-            words += more
+            words, complaints = stub.knobs(text, source, base.secure)
             warnings += complaints
-        merged = _config.read(" ".join([*(_config.quote(*one) for one in base.parameters), *words]))
+            if base.secure:
+                words, complaints = stub.beside(words, base, source)
+                warnings += complaints
+                merged = merged._replace(narrow=("" if base.root else stub.narrowing(text)) or merged.narrow)
+            if words:
+                console.say(f"knobs from {source}: {stub.shown(words)}")
+            merged = _config.adding(merged, _config.parse(" ".join(words)))
         for warning in (*warnings, *(one for one in merged.warnings if one not in base.warnings)):
             console.say(f"warning: {warning}")
         if not any(name == "poolboot.timeout" for name, _ in merged.parameters):

@@ -24,10 +24,10 @@ KNOBS = "Knobs"
 """Our EFI variable with the same content."""
 MAX_CONF = 16384  # bytes
 
-# Nobody has signed the knobs: with Secure Boot on, only those count that cannot change what is booted with what.
-HARMLESS = frozenset(
-    ("timeout", "entry", "tries", "wait", "degraded", "on_error", "debug", "handover", "esp", "boot_order")
-)  # fmt: skip
+# Nobody has signed the knobs: with Secure Boot on, only those count that lead to nothing which would not be booted
+# without them.  docs/internals/loader.md has the reason for each knob that is here, and for each that is not.
+HARMLESS = frozenset(("timeout", "wait", "tries", "debug", "on_error", "require_uki", *config.LOCKING))
+NARROWING = ("uuid", "label")  # forms of root=, as init/roots.py:wanted has them
 _FOREIGN = ("root", "rootflags", "rootdelay")
 
 # EFI_LOADER_FEATURE_*: LoaderEntryDefault and LoaderEntryOneShot are honoured.
@@ -70,35 +70,87 @@ def read_conf(came: Origin, partition: partitions.Partition) -> str:
         file = fat.open(partition).open(f"{directory}/{CONF}")
     except NotFound:
         return ""
-    return file.read(0, MAX_CONF).decode("utf-8", "replace").removeprefix("\ufeff")
+    return _text(file.read(0, MAX_CONF + 1)).removeprefix("\ufeff")
 
 
 def read_variable(variables: Variables) -> str:
     """The text of our EFI variable, "" without one."""
     value = variables.get(KNOBS, POOLBOOT)
-    return value.data[:MAX_CONF].decode("utf-8", "replace").rstrip("\0") if value else ""
+    return _text(value.data).rstrip("\0") if value else ""
+
+
+def _text(data: bytes) -> str:
+    """``data`` as text.  What is longer than MAX_CONF may have held a lock behind that."""
+    text = data[:MAX_CONF].decode("utf-8", "replace")
+    return text if len(data) <= MAX_CONF else f"{text}\nlock=longer-than-{MAX_CONF}-bytes\n"
 
 
 def knobs(text: str, source: str, secure: bool) -> tuple[list[str], list[str]]:
     """The knobs in ``text`` as words of a command line, and warnings about what does not count.
 
-    One or more on a line, with or without ``poolboot.`` in front; ``#`` begins a comment.
+    One or more on a line, with or without ``poolboot.`` in front; ``#`` begins a comment.  Each word holds one knob
+    for itself: joined, they are parsed as the knobs that were judged here.
     """
     words: list[str] = []
     warnings: list[str] = []
     for line in text.splitlines():
-        if line.lstrip().startswith("#"):
-            continue
-        for word in config.split(line):
-            name = word.partition("=")[0]
-            if name not in _FOREIGN and not name.startswith(config.PREFIX):
-                word, name = config.PREFIX + word, config.PREFIX + name
-            key = name.removeprefix(config.PREFIX).replace("-", "_")
-            if secure and key not in HARMLESS:
-                warnings.append(f"{source}: {name} does not count while Secure Boot is on: nobody has signed it")
-                continue
-            words.append(word)
+        for word in config.split(line) if not line.lstrip().startswith("#") else ():
+            knob = _understood(word)
+            if knob is None:
+                warnings.append(f"{source}: {word} does not count: it is no single knob (a quote that does not end?)")
+                words += [f"{config.PREFIX}lock=not-understood"] if "lock" in word else []
+            elif secure and (knob[0] in _FOREIGN or config.key(knob[0]) not in HARMLESS):
+                counts = "only leaves out pools" if _narrows(knob) else "does not count"
+                warnings.append(f"{source}: {knob[0]} {counts} while Secure Boot is on: nobody has signed it")
+            else:
+                words.append(config.quote(*knob))
     return words, warnings
+
+
+def _understood(word: str) -> tuple[str, str | None] | None:
+    """The one knob that a word is, None for what would be parsed as something else when written down again."""
+    found = config.parse(word)
+    if word.count('"') % 2 or len(found) != 1:
+        return None
+    ((name, value),) = found
+    if name not in _FOREIGN and not name.startswith(config.PREFIX):
+        name = config.PREFIX + name
+    if not all(char.isascii() and (char.isalnum() or char in "._-") for char in name):
+        return None
+    try:
+        again = config.quote(name, value)
+    except FsError:
+        return None
+    return (name, value) if again.count('"') % 2 == 0 and config.parse(again) == ((name, value),) else None
+
+
+def narrowing(text: str) -> str:
+    """The root= in ``text`` that may count although nobody has signed it, "" without one: it leaves out pools."""
+    lines = (line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    found = [knob for line in lines for word in config.split(line) if (knob := _understood(word)) and _narrows(knob)]
+    return (found[-1][1] or "") if found else ""
+
+
+def _narrows(knob: tuple[str, str | None]) -> bool:
+    """Whether it names a pool, and none of a pool's older states."""
+    from init import roots  # most machines have no such knob
+
+    return knob[0] == "root" and roots.wanted(knob[1] or "").key in NARROWING
+
+
+def beside(words: Sequence[str], signed: config.BootConfig, source: str) -> tuple[list[str], list[str]]:
+    """Those of ``words``, which nobody has signed, that say nothing of what the signed command line states; and
+    warnings about the others.  Locks only add to locks."""
+    stated = {config.key(name) for name, _ in signed.parameters}.difference(config.LOCKING)
+    over = [word for word in words if config.key(word.partition("=")[0]) in stated]
+    warnings = [f"{source}: {word} does not count: the signed command line states that" for word in over]
+    return [word for word in words if word not in over], warnings
+
+
+def shown(words: Sequence[str]) -> str:
+    """Knobs for a console: hashes of passwords are for nobody to carry away."""
+    secret = tuple(f"{config.PREFIX}lock{dash}password=" for dash in "-_")
+    return " ".join(word.partition("=")[0] + "=..." if word.startswith(secret) else word for word in words)
 
 
 def identifier(entry: BootEntry) -> str:

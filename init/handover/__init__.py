@@ -68,23 +68,28 @@ LAST_RESORTS = ("switch_root",)
 WAYS: dict[str, Way] = {"kexec": kexec, "firmware": Firmware(), "switch_root": SwitchRoot()}
 
 
-def ways(asked: str) -> list[str]:
-    """The ways to try for poolboot.handover=``asked``; raises Refused for one that this build has not."""
+def ways(asked: str, whole: bool = False) -> list[str]:
+    """The ways to try for poolboot.handover=``asked``; raises Refused for one that this build has not.
+
+    ``whole`` (see BootConfig): a root runs under this kernel, unsigned as it is, only where it is asked for by name;
+    with Secure Boot on nobody but the signed command line can.
+    """
     if asked in ("auto", "none"):  # with none somebody at the prompt may still ask for a boot
-        return list(WAYS)
+        return [name for name in WAYS if not whole or name not in LAST_RESORTS]
     if asked not in WAYS:
         raise Refused(f"poolboot.handover={asked}: this build hands over by {', '.join(WAYS)} only")
     return [asked]
 
 
-def rounds(asked: str, order: Sequence[BootEntry]) -> Iterator[tuple[BootEntry, list[str] | None]]:
-    """The entries of ``order`` to try by themselves, one after the other, and the ways to try for each (None: all).
+def rounds(asked: str, order: Sequence[BootEntry], whole: bool = False) -> Iterator[tuple[BootEntry, list[str] | None]]:
+    """The entries of ``order`` to try by themselves, one after the other, and the ways to try for each (None: all);
+    ``asked`` and ``whole`` as for ways().
 
     With poolboot.handover=auto no root runs under a kernel that is not its own while another entry can be started
     with its own; after that each root is tried once.
     """
-    resort = [name for name in WAYS if name in LAST_RESORTS]
-    if asked != "auto" or not resort:
+    resort = [name for name in ways(asked, whole) if name in LAST_RESORTS] if asked == "auto" else []
+    if not resort:
         yield from ((entry, None) for entry in order)
         return
     yield from ((entry, [name for name in WAYS if name not in resort]) for entry in order)
@@ -101,7 +106,7 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None], only
     ``only`` these ways are tried if it is given.  Raises what the first of them said when none does.
     """
     first: FsError | None = None
-    names = [name for name in ways(config.handover) if only is None or name in only]
+    names = [name for name in ways(config.handover, config.whole) if only is None or name in only]
     for name in names:
         try:
             WAYS[name].stage(entry, config, say)
@@ -111,4 +116,13 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None], only
             first = first or error
             continue
         return WAYS[name]
+    if names and config.handover == "auto" and config.whole:
+        say(f"handover by {', '.join(LAST_RESORTS)} is not tried: {_why_not(config)}")
     raise first or Refused("there is no way of handing over")
+
+
+def _why_not(config: BootConfig) -> str:
+    """Why no root runs under this kernel by itself."""
+    if config.secure:
+        return "Secure Boot is on, and the signed command line does not say poolboot.handover=switch_root"
+    return "poolboot.require-uki"

@@ -39,7 +39,7 @@ TABLE = (
     Room("fuse",       "fsdrivers.fuse", "trees"),
     Room("desk",       "fsdrivers.desk fsdrivers.__main__", "pools fat fuse"),
     # the boot
-    Room("settings",   "init init.config init.phases init.refused init.report init.roots", "pools fat"),
+    Room("settings",   "init init.config init.locks init.phases init.refused init.report init.roots", "pools fat"),
     Room("machine",    "init.machine", "devices"),
     Room("console",    "init.console", "machine"),
     Room("kernel",     "init.kernel", "console trees"),

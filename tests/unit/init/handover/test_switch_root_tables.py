@@ -233,6 +233,40 @@ def test_the_ladder_ends_with_switch_root() -> None:
     assert handover.ways(BootConfig(handover="switch_root").handover) == ["switch_root"]
 
 
+def test_secure_boot_has_no_last_resort_but_what_its_signed_command_line_says() -> None:
+    assert handover.ways("auto", True) == ["kexec", "firmware"]
+    assert handover.ways("switch_root", True) == ["switch_root"]
+    order = entries.find(place(system("6.1", "6.2")), config.read(""), print)
+    assert list(handover.rounds("auto", order, True)) == [(entry, None) for entry in order]
+
+
+@pytest.mark.parametrize("why", [{"secure": True}, {"require_uki": True}, {}])
+def test_a_refused_kexec_does_not_end_in_unsigned_user_space(
+    monkeypatch: pytest.MonkeyPatch, why: dict[str, bool]
+) -> None:
+    class Way:
+        def __init__(self, refuses: bool) -> None:
+            self.refuses = refuses
+
+        def stage(self, entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> None:
+            if self.refuses:
+                raise Refused("ENOKEY")
+
+        def go(self) -> None:
+            raise AssertionError
+
+    monkeypatch.setattr(handover, "WAYS", {"kexec": Way(True), "firmware": Way(True), "switch_root": Way(False)})
+    (entry,) = entries.find(place(system("6.1")), config.read(""), print)
+    said: list[str] = []
+    if why:
+        with pytest.raises(Refused, match="ENOKEY"):
+            handover.stage(entry, BootConfig()._replace(**why), said.append)
+        assert said[-1].startswith("handover by switch_root is not tried: ")
+        handover.stage(entry, BootConfig(handover="switch_root")._replace(**why), said.append)
+    else:
+        handover.stage(entry, BootConfig(), said.append)
+
+
 def test_emptying_the_initramfs_stays_on_its_file_system(tmp_path: Path) -> None:
     """The real file systems of this machine: /proc is another one."""
     import os

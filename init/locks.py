@@ -1,0 +1,90 @@
+"""poolboot.lock= and poolboot.lock-password=: what people may not do without a password, and by what it is known.
+
+Texts only; init/people/gate.py holds people against them.  What cannot be understood locks everything: whoever wrote it
+wanted something locked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+LEVELS = ("editor", "menu", "all")
+"""Each locks what the one before it does, and more."""
+PASSWORD = "lock_password"
+FORMAT = "grub.pbkdf2.sha512"
+"""As grub-mkpasswd-pbkdf2 prints it: FORMAT.ITERATIONS.SALT.HASH, the last two in hexadecimal digits."""
+MAX_ITERATIONS = 1_000_000  # a second on a usual machine; more could keep even the owner out for hours
+MAX_SALT = 256  # bytes
+MIN_HASH, MAX_HASH = 16, 256  # bytes; a shorter one is guessed sooner than the password
+
+
+class Hash(NamedTuple):
+    """What is known of a password: PBKDF2 with HMAC-SHA-512 (RFC 8018), its output as long as ``digest``."""
+
+    iterations: int
+    salt: bytes
+    digest: bytes
+
+
+class Lock(NamedTuple):
+    """What one source (command line, poolboot.conf, EFI variable) locks; without ``hashes`` nobody can open it."""
+
+    level: str
+    hashes: tuple[Hash, ...] = ()
+    problems: tuple[str, ...] = ()  # what could not be understood
+
+    def covers(self, level: str) -> bool:
+        """Whether what is locked from ``level`` on is locked."""
+        return LEVELS.index(level) <= LEVELS.index(self.level)
+
+
+def understand(knobs: Sequence[tuple[str, str | None]]) -> Lock:
+    """The lock that the knobs of one source ask for; each is "lock", PASSWORD, or what may be one of them misspelt."""
+    levels: list[str] = []
+    hashes: list[Hash] = []
+    problems: list[str] = []
+    for key, value in knobs:
+        if key == "lock" and value in LEVELS:
+            levels.append(value)
+        elif key == PASSWORD:
+            try:
+                hashes.append(parse_hash(value or ""))
+            except ValueError as error:
+                problems.append(f"poolboot.lock-password: {error}")
+        elif key == "lock":
+            problems.append(f"poolboot.lock={value or ''}: wants one of {', '.join(LEVELS)}")
+        else:
+            problems.append(f"poolboot.{key} may be a lock")
+    if hashes and not levels and not problems:
+        problems.append("poolboot.lock-password without poolboot.lock=")
+    if problems:
+        return Lock(LEVELS[-1], tuple(hashes), tuple(problems))
+    return Lock(max(levels, key=LEVELS.index), tuple(hashes))
+
+
+def parse_hash(text: str) -> Hash:
+    """Understand a hash as FORMAT has it.  Raises ValueError; the message does not quote the hash."""
+    if not text.startswith(f"{FORMAT}."):
+        raise ValueError(f"wants {FORMAT}.ITERATIONS.SALT.HASH")
+    parts = text.removeprefix(f"{FORMAT}.").split(".")
+    if len(parts) != 3 or not (parts[0].isascii() and parts[0].isdecimal()):
+        raise ValueError(f"wants {FORMAT}.ITERATIONS.SALT.HASH")
+    iterations = int(parts[0][:9])
+    if not 1 <= iterations <= MAX_ITERATIONS or len(parts[0]) > 9:
+        raise ValueError(f"wants 1 to {MAX_ITERATIONS} iterations")
+    salt, digest = _hexadecimal(parts[1], "salt"), _hexadecimal(parts[2], "hash")
+    if not 1 <= len(salt) <= MAX_SALT:
+        raise ValueError(f"wants a salt of 1 to {MAX_SALT} bytes")
+    if not MIN_HASH <= len(digest) <= MAX_HASH:
+        raise ValueError(f"wants a hash of {MIN_HASH} to {MAX_HASH} bytes")
+    return Hash(iterations, salt, digest)
+
+
+def _hexadecimal(text: str, what: str) -> bytes:
+    if not text.isascii() or not text.isalnum():  # bytes.fromhex() would pass over blanks
+        raise ValueError(f"the {what} is not hexadecimal")
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise ValueError(f"the {what} is not hexadecimal") from None

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from artefacts import debian, initramfs, native, program, toolchain
+from artefacts.counters import Tally
 from artefacts.steps import BuildError, replace, short, step
 
 PROJECT = Path(__file__).resolve().parent
@@ -193,8 +194,9 @@ def _install_kernel(kernel: debian.Kernel, output: Path) -> None:
 
 def _native(options: argparse.Namespace) -> None:
     log = options.output / "logs" / "native.log"
-    with step("compiling fsdrivers/native", log):
-        for path in native.build_in_place(log):
+    tally = Tally("modules compiled")
+    with step("compiling fsdrivers/native", log, tally):
+        for path in native.build_in_place(log, tally):
             print(f"build: {short(path)}")
 
 

@@ -39,7 +39,50 @@ missing() {
     done
 }
 
-# step WHAT COMMAND...: run a long command with its output in the log, and say every 20 seconds that it still runs.
+# far: how far the last command in the log is, by apt's, dpkg's and pip's own lines; DONE, TOTAL (0: unknown), what.
+far() {
+    tr '\r' '\n' <"$log" | awk '
+        function megabytes(number, unit) {
+            return number * (unit ~ /k/ ? 0.001 : unit ~ /M/ ? 1 : unit ~ /G/ ? 1000 : 0.000001)
+        }
+        /^\$ / { need = got = packages = ready = collected = fetched = 0 }
+        /^Need to get / { split($4, part, "/"); need = megabytes(part[1], part[2] == "" ? $5 : $4) }
+        / newly installed/ { packages = $3 }
+        /^Get:[0-9]+ .*\[/ { unit = $NF; size = $(NF - 1); sub(/^\[/, "", size); got += megabytes(size, unit) }
+        /^Setting up / { ready++ }
+        /^(Collecting|Obtaining|Processing) / { collected++ }
+        /^ +Downloading .*\([0-9.]+ [kMG]?B\)/ {
+            unit = $NF; size = $(NF - 1); sub(/^\(/, "", size); fetched += megabytes(size, unit)
+        }
+        /^Installing collected packages: / { installing = split($0, part, ", ") }
+        END {
+            if (ready) print ready, packages, "packages set up"
+            else if (got) printf "%.0f %.0f MB fetched\n", got, need
+            else if (installing) print installing, 0, "packages are being unpacked"
+            else if (collected) printf "%d 0 packages found, %.1f MB fetched\n", collected, fetched
+        }'
+}
+
+# show WHAT SECONDS: how far it is; on a terminal in place, with a bar where the total is known, else every 20 seconds.
+show() {
+    [ -t 1 ] || [ $(($2 % 20)) = 0 ] || return 0
+    count=$(far | awk -v wide="$([ -t 1 ] && echo 24)" '{
+        done = $1; total = $2; $1 = $2 = ""; sub(/^ +/, "")
+        if (total && done > total) total = done
+        if (total && wide) {
+            for (n = 1; n <= wide; n++) bar = bar (n <= wide * done / total ? "#" : ".")
+            bar = "[" bar "] "
+        }
+        print bar done (total ? " of " total : "") " " $0 ", "
+    }')
+    if [ -t 1 ]; then
+        printf '\r\033[Ksetup: %s: %s%d s' "$1" "$count" "$2"
+    else
+        say "$1: $count$2 s"
+    fi
+}
+
+# step WHAT COMMAND...: run a long command with its output in the log, and show how far it is.
 step() {
     what=$1
     shift
@@ -58,13 +101,12 @@ step() {
     while kill -0 "$pid" 2>/dev/null; do
         sleep 1
         beat=$((beat + 1))
-        if [ $((beat % 20)) = 0 ]; then
-            say "  $beat s: $(tail -n 1 "$log" | tr '\r' '\n' | tail -n 1 | cut -c 1-100)"
-        fi
+        show "$what" "$beat"
     done
     status=0
     wait "$pid" || status=$?
     trap - INT TERM
+    [ ! -t 1 ] || printf '\r\033[K'
     if [ "$status" != 0 ]; then
         tail -n 20 "$log" | sed 's/^/    /' >&2
         die "$what: failed with status $status; $log has it all"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from artefacts import cache
+from artefacts.counters import Apt
 from artefacts.steps import BuildError, run, step
 
 _HINT = "apt install mmdebstrap debian-archive-keyring; then check the network"
@@ -55,10 +56,11 @@ def packages(
 
     def make(work: Path) -> None:
         apt_root = work / "apt-root"
-        with step(f"fetching {', '.join(wanted)} of {suite}", log):
+        with step(f"fetching {_few(wanted)} of {suite}", log, Apt()):
             run(
                 [
                     "mmdebstrap",
+                    "--verbose",  # what apt fetches, for the count
                     "--mode=chrootless",
                     "--skip=check/chrootless",  # it guards the host against maintainer scripts: none is run
                     f"--architectures={architecture}",
@@ -83,6 +85,10 @@ def packages(
                 apt_root.rename(work / "tree")
 
     return cache.entry("debian", label, make) / "tree"
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) < 4 else f"{names[0]}, {names[1]} and {len(names) - 2} more packages"
 
 
 def kernel(suite: str = "bookworm", package: str = "linux-image-cloud-amd64", architecture: str = "amd64") -> Kernel:

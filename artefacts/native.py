@@ -14,12 +14,13 @@ import re
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from artefacts import cache
+from artefacts.counters import Tally
 from artefacts.steps import BuildError, run, step
 from artefacts.toolchain import NATIVE, Toolchain
 
@@ -86,25 +87,41 @@ def unpack() -> Extension:
     return Extension("_unpack", "PyInit__unpack", (own,), digest([own]), (), ("lzma", "bz2"))
 
 
-def archive(modules: Iterable[Extension], directory: Path, log: Path, chain: Toolchain = NATIVE) -> Path:
-    """``directory/libpoolboot.a`` with one object per module, and ``directory/register.c`` that names them."""
+def archive(
+    modules: Iterable[Extension], directory: Path, log: Path, chain: Toolchain = NATIVE, tally: Tally | None = None
+) -> Path:
+    """``directory/libpoolboot.a`` with one object per module, and ``directory/register.c`` that names them.
+
+    ``tally`` counts the modules.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     modules = sorted(modules)
     target = directory / "libpoolboot.a"
     target.unlink(missing_ok=True)
-    objects = [_object(module, log, chain) for module in modules]
+    objects = [_object(module, log, chain) for module in _counted(modules, tally)]
     run([chain.tool("ar"), "rcsD", target, *objects], log=log, hint=chain.hint)
     (directory / "register.c").write_text(_registration(modules))
     return target
 
 
-def build_in_place(log: Path) -> list[Path]:
+def _counted(modules: Sequence[Extension], tally: Tally | None) -> Iterator[Extension]:
+    """The modules one by one; each is counted when the next is asked for."""
+    if tally is not None:
+        tally.total += len(modules)
+    for module in modules:
+        yield module
+        if tally is not None:
+            tally.done += 1
+
+
+def build_in_place(log: Path, tally: Tally | None = None) -> list[Path]:
     """Compile ``fsdrivers/native`` beside its sources, for uses without the boot program.
 
     Python prefers ``lzo.cpython-*.so`` to ``lzo.py``.  A library that is newer than its source stays as it is.
+    ``tally`` counts the modules.
     """
     done = []
-    for module in cython_extensions(log):
+    for module in _counted(cython_extensions(log), tally):
         stem = module.name.rpartition(".")[2]
         target = (
             PROJECT

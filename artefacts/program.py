@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from artefacts import cache, elf, native
+from artefacts.counters import Files, Tally
 from artefacts.steps import BuildError, run, short, step
 from artefacts.toolchain import NATIVE, Toolchain
 
@@ -90,11 +91,13 @@ def _build(output: Path, static: bool, chain: Toolchain) -> Program:
         print(f"build: {short(program.binary)} is up to date", flush=True)
         return program
     key.unlink(missing_ok=True)
-    with step(f"compiling the C modules of the {'static' if static else 'dynamic'} program", log):
+    tally = Tally("modules compiled")
+    with step(f"compiling the C modules of the {'static' if static else 'dynamic'} program", log, tally):
         work = output / "native"
         extensions = native.extensions(log)
-        native.archive(extensions, work, log, chain)
-    with step("compiling the program with Nuitka", output / "logs" / "nuitka.log"):
+        native.archive(extensions, work, log, chain, tally)
+    made = Files(_folder(output, static) / "init.build", ".c", ".o", "files compiled")
+    with step("compiling the program with Nuitka", output / "logs" / "nuitka.log", made):
         dist = _nuitka(output, work, [one.name for one in extensions], static, chain)
         program = _install(dist, output, static, chain)
     if static:
@@ -146,7 +149,7 @@ def _nuitka(output: Path, work: Path, builtins: list[str], static: bool, chain: 
             }
         )
     )
-    folder = output / ("nuitka" if static else "nuitka-dynamic")
+    folder = _folder(output, static)
     unwanted = [*_UNWANTED, *(_UNWANTED_STATIC if static else ()), *builtins]
     sections = ["-ffunction-sections", "-fdata-sections", *chain.flags]
     linking = ["-Wl,--gc-sections", "-Wl,-z,noexecstack", *chain.flags]
@@ -173,6 +176,10 @@ def _nuitka(output: Path, work: Path, builtins: list[str], static: bool, chain: 
         hint=f"{chain.hint} libexpat1-dev zlib1g-dev patchelf binutils file",
     )
     return folder / "init.dist"
+
+
+def _folder(output: Path, static: bool) -> Path:
+    return output / ("nuitka" if static else "nuitka-dynamic")
 
 
 def _plugin() -> Path:

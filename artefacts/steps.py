@@ -1,7 +1,7 @@
 """Long steps that say what they do, where their log is and how long they took; and the one build error.
 
-A step prints one line when it starts, one when it ends, and one a minute in between.  What its commands print goes to
-a log file, of which the last lines are shown when a command fails.
+While a step runs it shows how far it is (artefacts/bars.py).  What its commands print goes to a log file, of which the
+last lines are shown when a command fails.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import os
 import shlex
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from artefacts import bars
+from artefacts.counters import Counter
+
 _TAIL_LINES = 12
-_BEAT = 60.0  # seconds between signs of life
 
 
 class BuildError(Exception):
@@ -29,8 +29,8 @@ class BuildError(Exception):
 
 
 @contextmanager
-def step(what: str, log: Path | None = None) -> Iterator[None]:
-    """Announce a step on stdout and print its duration at the end.
+def step(what: str, log: Path | None = None, counter: Counter | None = None) -> Iterator[None]:
+    """Announce a step on stdout, show how far ``counter`` says it is, and print its duration at the end.
 
     ``log`` names the file that :func:`run` appends to; it starts empty with every step.
     """
@@ -39,23 +39,8 @@ def step(what: str, log: Path | None = None) -> Iterator[None]:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"")
         where = f" (log: {short(log)})"
-    print(f"build: {what}{where} ...", flush=True)
-    start = time.monotonic()
-    over = threading.Event()
-    threading.Thread(target=_signs_of_life, args=(what, log, start, over), daemon=True).start()
-    try:
+    with bars.shown(what, log, counter or Counter(), where):
         yield
-    finally:
-        over.set()
-    print(f"build: {what}: done in {time.monotonic() - start:.1f} s", flush=True)
-
-
-def _signs_of_life(what: str, log: Path | None, start: float, over: threading.Event) -> None:
-    """Say once a minute that a step goes on, and what its log says last."""
-    while not over.wait(_BEAT):
-        lines = log.read_text(errors="replace").split("\n") if log is not None and log.exists() else []
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        print(f"build: {what}: {time.monotonic() - start:.0f} s{f': {last[:100]}' if last else ''}", flush=True)
 
 
 def run(

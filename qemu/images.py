@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from artefacts import cache
+from artefacts.counters import Apt
 from artefacts.steps import run, step
 from qemu import workshop
 from qemu.machine import Machine
@@ -118,8 +119,9 @@ def root(name: str, suite: str, options: Sequence[str]) -> Path:
     log = cache.root() / "roots" / f"{label}.log"
 
     def make(work: Path) -> None:
-        with step(f"making a root of Debian: {name}", log):
-            run([*command, work / "root.tar.zst"], log=log, hint="apt install mmdebstrap uidmap debian-archive-keyring")
+        aloud = [command[0], "--verbose", *command[1:]]  # what apt and dpkg do, for the count; not in the key
+        with step(f"making a root of Debian: {name}", log, Apt()):
+            run([*aloud, work / "root.tar.zst"], log=log, hint="apt install mmdebstrap uidmap debian-archive-keyring")
 
     return cache.entry("roots", label, make) / "root.tar.zst"
 

@@ -19,14 +19,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import tarfile
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from artefacts import cache, debian
+from artefacts.counters import Script
+from artefacts.steps import step
 from qemu import guest
 from qemu.machine import Disk, Machine, MachineError
 
@@ -88,13 +89,17 @@ def make(recipe: Recipe) -> Made:
     log = cache.root() / "workshop" / f"{label}.log"
 
     def fill(work: Path) -> None:
-        start = time.monotonic()
-        print(f"workshop: making {recipe.name} (log: {log}) ...", file=sys.stderr, flush=True)
-        _run(recipe, kernel, tree, work, log)
-        print(f"workshop: {recipe.name} made in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+        counter = Script(recipe.script.count("\n"), partial(_written, work))
+        with step(f"making the disks {recipe.name}", log, counter):
+            _run(recipe, kernel, tree, work, log)
 
     made = cache.entry("workshop", label, fill)
     return Made([made / f"disk{number}.raw" for number in range(len(recipe.disks))], made / "out")
+
+
+def _written(work: Path) -> int:
+    """How many bytes the sparse images of disks hold by now."""
+    return sum(path.stat().st_blocks * 512 for path in work.glob("disk*.raw"))
 
 
 def fingerprint(path: Path) -> str:
@@ -167,7 +172,8 @@ def _initrd(recipe: Recipe, kernel: debian.Kernel, tree: Path) -> bytes:
     archive.file("etc/group", b"root:x:0:\n")
     *devices, income, outcome = (_device(number) for number in range(len(recipe.disks) + 2))
     words = " ".join(devices)
-    archive.file("settings", f'DISKS="{words}"\nDISK=({words})\nINCOME={income}\nOUTCOME={outcome}\n'.encode())
+    settings = f'DISKS="{words}"\nDISK=({words})\nINCOME={income}\nOUTCOME={outcome}\n'
+    archive.file("settings", (settings + _TELL_LINES).encode())
     if "usr/bin/sh" not in archive:
         archive.symlink("usr/bin/sh", "bash")
     return archive.pack()
@@ -182,6 +188,17 @@ def _device(number: int) -> str:
         letters = chr(ord("a") + digit) + letters
     return f"/dev/vd{letters}"
 
+
+# Tells the console which line of the recipe is being run, for the count of the host: not in the cache's key, as it
+# makes nothing.  The init reads it too; the shell of the recipe is known by its "errexit".
+_TELL_LINES = r"""
+at_line() { if test $1 -gt $furthest; then furthest=$1; echo "workshop: at line $1" >/dev/console; fi; }
+if [[ $- == *e* ]]; then
+    set -T
+    furthest=0
+    trap 'if [[ ${BASH_SOURCE[0]:-} == /recipe ]]; then at_line $LINENO; fi' DEBUG
+fi
+"""
 
 _INIT = """#!/bin/bash
 export PATH=/usr/sbin:/usr/bin:/usr/lib/busybox HOME=/root LC_ALL=C

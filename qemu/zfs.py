@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from artefacts import cache, debian
+from artefacts.counters import Dkms
 from artefacts.steps import run, step
 from qemu.workshop import Recipe
 
@@ -29,11 +30,11 @@ def modules(suite: str = "bookworm") -> debian.Kernel:
     log = cache.root() / "zfs" / f"{suite}.log"
 
     def fill(work: Path) -> None:
-        with step(f"compiling OpenZFS of Debian {suite}, 13 minutes of processor time", log):
+        with step(f"compiling OpenZFS of Debian {suite}, 13 minutes of processor time", log, Dkms("zfs")):
             run(
                 [
                     "mmdebstrap",
-                    "--verbose",  # what DKMS does, for the log
+                    "--verbose",  # what apt, dpkg and DKMS do, for the log and the count
                     "--variant=apt",
                     f"--components={','.join(COMPONENTS)}",
                     f"--include={','.join(BUILD_PACKAGES)}",

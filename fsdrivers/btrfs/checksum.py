@@ -1,21 +1,16 @@
-"""The four checksums of btrfs, and the tree that keeps those of the data.
+"""The four checksums of btrfs.
 
-Source: fs/btrfs/fs.c:btrfs_csums, fs/btrfs/disk-io.c:csum_tree_block, fs/btrfs/file-item.c:btrfs_lookup_csum, v6.12.
+Source: fs/btrfs/fs.c:btrfs_csums, fs/btrfs/disk-io.c:csum_tree_block, v6.12.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from struct import pack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from fsdrivers.btrfs import layout
 from fsdrivers.checksums.crc32c import crc32c
 from fsdrivers.checksums.xxhash64 import xxhash64
-from fsdrivers.errors import Corrupt
-
-if TYPE_CHECKING:
-    from fsdrivers.btrfs.tree import Tree
 
 Buffer = bytes | bytearray | memoryview
 
@@ -72,37 +67,3 @@ def name_hash(name: bytes) -> int:
     Source: fs/btrfs/dir-item.c:btrfs_name_hash, v6.12.
     """
     return crc32c(name, 1) ^ 0xFFFFFFFF
-
-
-class DataSums:
-    """The checksums of file data, from the checksum tree."""
-
-    def __init__(self, tree: Tree, size: int, sectorsize: int, name: str) -> None:
-        self._tree, self._size, self._sector, self._name = tree, size, sectorsize, name
-        self._start = self._end = 0
-        self._data: memoryview = memoryview(b"")
-
-    def lookup(self, start: int, length: int) -> bytes | memoryview:
-        """One checksum for each sector of [start, start + length); raises Corrupt when one is absent."""
-        parts = []
-        at, end = start, start + length
-        while at < end:
-            if not self._start <= at < self._end:
-                self._seek(at)
-            stop = min(end, self._end)
-            first = (at - self._start) // self._sector * self._size
-            last = (stop - self._start) // self._sector * self._size
-            parts.append(self._data[first:last])
-            at = stop
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _seek(self, address: int) -> None:
-        """Make the item around ``address`` the current one."""
-        item = self._tree.at_or_before(layout.EXTENT_CSUM_ID, layout.EXTENT_CSUM, address)
-        if item is not None:
-            covered = item.size // self._size * self._sector
-            if item.offset % self._sector == 0 and address < item.offset + covered:
-                self._start, self._end = item.offset, item.offset + covered
-                self._data = memoryview(item.raw)[item.start : item.start + item.size]
-                return
-        raise Corrupt(self._name, "data checksums (there is none for this address)", address)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 from fsdrivers.btrfs import compression, layout
-from fsdrivers.btrfs.checksum import DataSums
+from fsdrivers.btrfs.datasums import DataSums
 from fsdrivers.btrfs.geometry import Segment
 from fsdrivers.btrfs.tree import Item, Tree
 from fsdrivers.btrfs.volume import Volume

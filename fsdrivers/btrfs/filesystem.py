@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import stat as _stat
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from fsdrivers import filesystem as fs
 from fsdrivers.btrfs import directory, layout
 from fsdrivers.btrfs import inode as inodes
 from fsdrivers.btrfs.inode import Inode
-from fsdrivers.errors import Corrupt, NotThisFs
+from fsdrivers.btrfs.store import Store
+from fsdrivers.btrfs.tree import Tree, is_file_tree
+from fsdrivers.errors import Corrupt, NotFound, NotThisFs
 from fsdrivers.filesystem import DirEntry, Filesystem, Piece, Stat
-
-if TYPE_CHECKING:
-    from fsdrivers.btrfs.store import Store
-    from fsdrivers.btrfs.tree import Tree
 
 _CACHED = 4096  # inodes
 _STUB_MODE = _stat.S_IFDIR | 0o755
@@ -29,6 +27,13 @@ class Node(NamedTuple):
     tree: int
     inode: int
     stub: bool = False
+
+
+def subvolume(store: Store, number: int) -> BtrfsFilesystem:
+    """The subvolume ``number`` of ``store``; raises NotFound."""
+    if not is_file_tree(number) or store.roots.item(number) is None:
+        raise NotFound(f"id:{number}")
+    return BtrfsFilesystem(store, number, store.roots.path(number))
 
 
 class BtrfsFilesystem(Filesystem):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from fsdrivers.btrfs import layout
-from fsdrivers.btrfs.checksum import DataSums
+from fsdrivers.btrfs.datasums import DataSums
 from fsdrivers.btrfs.replay import replay
 from fsdrivers.btrfs.superblock import Superblock
 from fsdrivers.btrfs.tree import Item, Nodes, Pointer, Tree

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from fsdrivers.block import BlockDevice
 from fsdrivers.btrfs import layout
 from fsdrivers.btrfs import superblock as superblocks
-from fsdrivers.btrfs.filesystem import BtrfsFilesystem, Node
+from fsdrivers.btrfs.filesystem import BtrfsFilesystem, Node, subvolume
+from fsdrivers.btrfs.leg import Leg
 from fsdrivers.btrfs.roots import RootItem
 from fsdrivers.btrfs.store import Store, opened
 from fsdrivers.btrfs.superblock import Superblock, uuid_text
-from fsdrivers.btrfs.volume import Leg
 from fsdrivers.errors import Ambiguous, FsError, NotFound, NotThisFs
 from fsdrivers.pool import Member, Pool, Root, Slot
 from fsdrivers.redundancy import Health
@@ -88,18 +88,18 @@ class BtrfsPool(Pool):
     def open(self, root: str | None = None) -> BtrfsFilesystem:
         store = self._opened()
         if root is None:
-            return store.filesystem(store.roots.default())
+            return subvolume(store, store.roots.default())
         if number := re.fullmatch(r"id:(\d{1,20})", root):
             try:
-                return store.filesystem(int(number[1]))
+                return subvolume(store, int(number[1]))
             except NotFound:
                 raise NotFound(root) from None
-        top = store.filesystem(layout.FS_TREE)
+        top = subvolume(store, layout.FS_TREE)
         node = top.resolve(root, follow=False)
         item = store.roots.item(node.tree) if isinstance(node, Node) else None
         if not isinstance(node, Node) or node.stub or item is None or node.inode != item.directory:
             raise NotFound(root)  # a plain directory: the kernel's subvol= refuses it too
-        return store.filesystem(node.tree)
+        return subvolume(store, node.tree)
 
     def verify(self, all_copies: bool, totals: Totals) -> Iterator[Damage]:
         from fsdrivers.btrfs.scrub import Scrub

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 from fsdrivers import parity
 from fsdrivers.btrfs import geometry
 from fsdrivers.btrfs.geometry import Segment, Stripe
 from fsdrivers.btrfs.layout import STRIPE_LEN
+from fsdrivers.btrfs.leg import Leg
 from fsdrivers.errors import ReadError
 from fsdrivers.redundancy import Attempt
-
-if TYPE_CHECKING:
-    from fsdrivers.btrfs.volume import Leg
 
 
 class Known:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsdrivers.btrfs import chunks, features, layout
-from fsdrivers.btrfs.checksum import DataSums
+from fsdrivers.btrfs.datasums import DataSums
 from fsdrivers.btrfs.extents import Reader
-from fsdrivers.btrfs.filesystem import BtrfsFilesystem
+from fsdrivers.btrfs.leg import Leg
 from fsdrivers.btrfs.roots import Roots
 from fsdrivers.btrfs.superblock import Superblock
-from fsdrivers.btrfs.tree import Nodes, Pointer, Tree, is_file_tree
-from fsdrivers.btrfs.volume import Leg, Volume
-from fsdrivers.errors import Corrupt, FsError, NotFound, ReadError
+from fsdrivers.btrfs.tree import Nodes, Pointer, Tree
+from fsdrivers.btrfs.volume import Volume
+from fsdrivers.errors import Corrupt, FsError, ReadError
 from fsdrivers.redundancy import Health
 
 if TYPE_CHECKING:
@@ -134,12 +134,6 @@ class Store:
             )
             self._reader = Reader(self.volume, sums)
         return self._reader
-
-    def filesystem(self, number: int) -> BtrfsFilesystem:
-        """The subvolume ``number``; raises NotFound."""
-        if not is_file_tree(number) or self.roots.item(number) is None:
-            raise NotFound(f"id:{number}")
-        return BtrfsFilesystem(self, number, self.roots.path(number))
 
     def _read_chunk_tree(self) -> None:
         """Add all chunks, and list the devices (fs/btrfs/volumes.c:btrfs_read_chunk_tree, v6.12)."""

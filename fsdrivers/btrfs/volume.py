@@ -7,24 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from fsdrivers import redundancy
 from fsdrivers.block import BlockDevice, Rooms
 from fsdrivers.btrfs import checksum, geometry
 from fsdrivers.btrfs.chunks import ChunkMap
-from fsdrivers.btrfs.geometry import Copy, Segment, Stripe
+from fsdrivers.btrfs.geometry import Chunk, Copy, Segment, Stripe
 from fsdrivers.btrfs.layout import STRIPE_LEN
+from fsdrivers.btrfs.leg import Leg
 from fsdrivers.btrfs.rebuild import Known, Row
 from fsdrivers.btrfs.superblock import Superblock
 from fsdrivers.errors import Corrupt, FsError, MissingDevices, ReadError
 from fsdrivers.redundancy import Attempt, Health
-
-if TYPE_CHECKING:
-    from fsdrivers.btrfs.stripetree import StripeTree
-
-STALE = 1 << 20  # rank of a leg that missed writes: after all others, however often those failed
-SHUN = 16  # failures of a leg after which another copy is asked first
 
 ROOM = 1 << 20  # bytes that are read at a time, mostly
 
@@ -32,19 +27,15 @@ Verify = Callable[[bytes, Attempt], FsError | None]
 _Piece = tuple[Segment, memoryview, Known]  # a segment, where its bytes go, and what is known of its row
 
 
-class Leg:
-    """A member device in its place.  ``rank`` orders legs by how much they are worth asking; 0 is best."""
+class Places(Protocol):
+    """Where data is in chunks that only set the space aside: a raid-stripe-tree, which is read through a volume."""
 
-    def __init__(self, device: BlockDevice, superblock: Superblock, stale: bool = False) -> None:
-        self.device, self.superblock, self.stale = device, superblock, stale
-        self.failures = 0
-        self.rank = STALE if stale else 0
+    @staticmethod
+    def covers(chunk: Chunk) -> bool:
+        """Whether the data of ``chunk`` is where this says."""
 
-    def failed(self) -> None:
-        """Note a copy that could not be used, so that a dying disk is not asked first for ever."""
-        self.failures += 1
-        if self.failures % SHUN == 0:
-            self.rank += 1
+    def segments(self, chunk: Chunk, start: int, length: int) -> Iterator[Segment]:
+        """As geometry.segments(); raises Corrupt where nothing is known."""
 
 
 class Plan:
@@ -85,7 +76,7 @@ class Volume:
     def __init__(self, name: str, superblock: Superblock, legs: dict[bytes, Leg], health: Health) -> None:
         self.name, self.superblock, self.legs, self.health = name, superblock, legs, health
         self.chunks = ChunkMap(name)
-        self.stripes: StripeTree | None = None
+        self.stripes: Places | None = None
         self.sectorsize = superblock.sectorsize
         self._rooms = Rooms(ROOM)
         self.checksum = checksum.TYPES[superblock.csum_type]

@@ -147,6 +147,15 @@ class TooManyLinks(_PathError):
     text = "too many levels of symbolic links"
 
 
+class PathTooLong(_PathError):
+    """A path of more characters than the kernel would take either (4096)."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path[:60]}... ({len(path)} characters)")
+
+    text = "path too long"
+
+
 def _short(value: object) -> str:
     """One value for a message: numbers in hex where that is how people compare them, never kilobytes of bytes."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 9:

@@ -11,14 +11,27 @@ from __future__ import annotations
 
 import stat as _stat
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import NamedTuple
 
-from fsdrivers.errors import IsADirectory, NotADirectory, NotAFile, NotASymlink, NotFound, TooLarge, TooManyLinks
+from fsdrivers.errors import (
+    IsADirectory,
+    NotADirectory,
+    NotAFile,
+    NotASymlink,
+    NotFound,
+    PathTooLong,
+    TooLarge,
+    TooManyLinks,
+)
 from fsdrivers.redundancy import Health
 
 MAX_LINKS = 40  # include/linux/namei.h:MAXSYMLINKS, v6.12
 MAX_PATH = 4096  # include/uapi/linux/limits.h:PATH_MAX, v6.12
+MAX_STEPS = 1024  # components of one path with all of its links: 40 of these could make 80,000
+USUAL_STEPS = 64  # what every path may have, whatever was walked before
+MAX_LONG_STEPS = 1 << 16  # beyond those, of all paths in one tree: a maze has many entrances
+MAX_LISTED = 1 << 18  # names that a sorted list may have
 CHUNK = 1 << 20  # bytes that whole-file readers ask for at a time
 
 Node = Hashable
@@ -87,6 +100,7 @@ class Filesystem(ABC):
     uuid: str  # as root=UUID= or the pool's guid names it
     root_name: str  # the subvolume path or dataset that is served
     health: Health
+    _long_steps = MAX_LONG_STEPS  # that are left for paths which take more than USUAL_STEPS
 
     @abstractmethod
     def root(self) -> Node:
@@ -128,27 +142,37 @@ class Filesystem(ABC):
         """Walk ``path`` (absolute, or relative to the root) to its node.
 
         Symlinks on the way are followed as after a chroot into this tree; ".." does not leave it.  The last
-        component is followed if ``follow``.  Raises NotFound, NotADirectory, TooManyLinks.
+        component is followed if ``follow``.  Raises NotFound, NotADirectory, TooManyLinks (also for more steps than
+        an honest tree takes), PathTooLong.
         Source: fs/namei.c:link_path_walk, v6.12.
         """
-        trail = [self.root()]  # the directories from the root to where we are, for ".."
+        if len(path) > MAX_PATH:
+            raise PathTooLong(path)
+        here = self.root()
+        trail = [here]  # the directories from the root to where we are, for ".."
+        inside = _stat.S_ISDIR(self.stat(here).st_mode)  # whether where we are has names in it
         todo = _split(path)
-        links = 0
+        links = steps = 0
         while todo:
             name = todo.pop()
-            here = trail[-1]
-            if _stat.S_IFMT(self.stat(here).st_mode) != _stat.S_IFDIR:
+            if not inside:
                 raise NotADirectory(path)
-            if name in (".", ""):
+            steps += 1
+            if steps > USUAL_STEPS:
+                self._long_steps -= 1
+                if steps > MAX_STEPS or self._long_steps < 0:
+                    raise TooManyLinks(path)
+            if name == ".":
                 continue
             if name == "..":
                 if len(trail) > 1:
                     trail.pop()
                 continue
-            node = self.lookup(here, name)
+            node = self.lookup(trail[-1], name)
             if node is None:
                 raise NotFound(path)
-            if (todo or follow) and _stat.S_ISLNK(self.stat(node).st_mode):
+            mode = self.stat(node).st_mode if todo or follow else 0
+            if _stat.S_ISLNK(mode):
                 links += 1
                 target = self.link_target(node)
                 if links > MAX_LINKS or len(target) > MAX_PATH:
@@ -160,6 +184,7 @@ class Filesystem(ABC):
                 todo += _split(target)
                 continue
             trail.append(node)
+            inside = _stat.S_ISDIR(mode)
         return trail[-1]
 
     def lstat(self, path: str) -> Stat:
@@ -170,16 +195,26 @@ class Filesystem(ABC):
         """Whether ``path`` resolves to something; damage on the way is still raised."""
         try:
             self.resolve(path)
-        except (NotFound, NotADirectory, TooManyLinks):
+        except (NotFound, NotADirectory, TooManyLinks, PathTooLong):
             return False
         return True
 
-    def listdir(self, path: str) -> list[DirEntry]:
-        """The entries of the directory ``path``, sorted by name.  Raises NotFound, NotADirectory."""
+    def listdir(self, path: str, wanted: Callable[[str], bool] | None = None) -> list[DirEntry]:
+        """The entries of the directory ``path`` (those whose names are ``wanted``), sorted by name.
+
+        Raises NotFound, NotADirectory, and TooLarge for more than MAX_LISTED of them.
+        """
         node = self.resolve(path)
         if self.stat(node).type != DIRECTORY:
             raise NotADirectory(path)
-        return sorted(self.entries(node), key=lambda entry: entry.name)
+        found: list[DirEntry] = []
+        for entry in self.entries(node):
+            if wanted is not None and not wanted(entry.name):
+                continue
+            if len(found) >= MAX_LISTED:
+                raise TooLarge(f"the list of {path}", len(found) + 1, MAX_LISTED)
+            found.append(entry)
+        return sorted(found, key=lambda entry: entry.name)
 
     def readlink(self, path: str) -> str:
         """The target of the symlink ``path``.  Raises NotFound, NotASymlink."""

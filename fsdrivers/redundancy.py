@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from fsdrivers.errors import Corrupt, FsError, ReadError
 
+MAX_NOTES = 100  # sentences about one tree that are kept
 MAX_ATTEMPTS = 4096  # reconstructions tried for one piece before it counts as lost
 
 
@@ -33,6 +34,7 @@ class Health:
         self.damage: dict[str, int] = {}
         self.examples: dict[str, str] = {}
         self.notes: list[str] = []
+        self._more = 0  # notes that were not kept
 
     def damaged(self, device: str, error: FsError) -> None:
         """Count one bad or unreadable copy on ``device``; the first error is kept as the example."""
@@ -41,15 +43,24 @@ class Health:
 
     def note(self, text: str) -> None:
         """Remember a sentence that the user has to hear (an older tree served, a member left out)."""
-        if text not in self.notes:
+        if text in self.notes:
+            return
+        if len(self.notes) < MAX_NOTES:
             self.notes.append(text)
+        else:
+            self._more += 1
 
     def report(self) -> list[str]:
         """Lines for a person: notes first, then one line for each device with damage."""
-        return self.notes + [
-            f"{device}: {count} damaged {_copies(count)} read around (first: {self.examples[device]})"
-            for device, count in sorted(self.damage.items())
-        ]
+        more = [f"and {self._more} more notes"] if self._more else []
+        return (
+            self.notes
+            + more
+            + [
+                f"{device}: {count} damaged {_copies(count)} read around (first: {self.examples[device]})"
+                for device, count in sorted(self.damage.items())
+            ]
+        )
 
 
 def read(

@@ -21,14 +21,27 @@ class Entry(NamedTuple):
     attributes: int
     first: int  # cluster
     size: int
-    mtime: int
-    atime: int
-    ctime: int
+    raw: bytes  # its slot: times are computed for those who ask
+
+    @property
+    def times(self) -> tuple[int, int, int]:
+        """When it was changed, read (a day) and made, in nanoseconds since 1970; of the root nobody knows."""
+        if not self.raw:
+            return 0, 0, 0
+        _, _, _, ctime_cs, ctime, cdate, adate, _, time, date, _, _ = layout.ENTRY.unpack(self.raw)
+        return _time(date, time, 0), _time(adate, 0, 0), _time(cdate, ctime, ctime_cs)
 
     @property
     def directory(self) -> bool:
         """Whether this is a directory."""
         return bool(self.attributes & layout.ATTR_DIR)
+
+
+def slots(raw: bytes) -> int:
+    """How many slots of a directory are in use, or were once."""
+    marks = raw[:: layout.ENTRY.size]
+    free = marks.find(layout.FREE)
+    return len(marks) if free < 0 else free
 
 
 def entries(raw: bytes, places: list[tuple[int, int]], is_32: bool) -> Iterator[Entry]:
@@ -50,7 +63,8 @@ def entries(raw: bytes, places: list[tuple[int, int]], is_32: bool) -> Iterator[
             number, part0, _, _, checksum, part1, _, part2 = layout.SLOT.unpack_from(raw, at)
             if number & layout.LAST_SLOT:
                 slots.clear()
-            slots.append((number & layout.SLOT_NUMBER, checksum, part0 + part1 + part2))
+            if len(slots) <= layout.MAX_SLOTS:  # one too many spoils them already
+                slots.append((number & layout.SLOT_NUMBER, checksum, part0 + part1 + part2))
             continue
         while place + 1 < len(places) and places[place + 1][0] <= at:
             place += 1
@@ -61,28 +75,20 @@ def entries(raw: bytes, places: list[tuple[int, int]], is_32: bool) -> Iterator[
 
 
 def _entry(raw: bytes, at: int, position: int, name: str, is_32: bool) -> Entry:
-    short, attributes, lower, ctime_cs, ctime, cdate, adate, high, time, date, low, size = layout.ENTRY.unpack_from(
-        raw, at
-    )
-    return Entry(
-        position=position,
-        name=name or _short_name(short, lower),
-        alias=_short_name(short, 0),
-        attributes=attributes,
-        first=low | (high << 16 if is_32 else 0),
-        size=size,
-        mtime=_time(date, time, 0),
-        atime=_time(adate, 0, 0),
-        ctime=_time(cdate, ctime, ctime_cs),
-    )
+    slot = raw[at : at + layout.ENTRY.size]
+    short, attributes, lower, _, _, _, _, high, _, _, low, size = layout.ENTRY.unpack(slot)
+    alias = _short_name(short, 0)
+    if not name:
+        name = _short_name(short, lower) if lower else alias
+    return Entry(position, name, alias, attributes, low | (high << 16 if is_32 else 0), size, slot)
 
 
 def _long_name(slots: list[tuple[int, int, bytes]], short: bytes) -> str:
     """The name in ``slots`` when they are whole and made for ``short``, else ""."""
     count = len(slots)
-    checksum = alias_checksum(short)
     if not 0 < count <= layout.MAX_SLOTS:
         return ""
+    checksum = alias_checksum(short)
     if any(number != count - index or check != checksum for index, (number, check, _) in enumerate(slots)):
         return ""
     text = b"".join(part for _, _, part in reversed(slots)).decode("utf-16-le", "replace")
@@ -111,6 +117,8 @@ def _short_name(raw: bytes, lower: int) -> str:
 
 
 def _decode(raw: bytes) -> str:
+    if raw.isascii():
+        return raw.decode("ascii")
     return "".join(chr(byte) if byte < 0x80 else layout.CP437[byte - 0x80] for byte in raw)
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import stat as _stat
 from collections.abc import Iterator
+from typing import NoReturn
 
 from fsdrivers import filesystem as fs
-from fsdrivers.errors import Corrupt, NotThisFs
+from fsdrivers.errors import Corrupt, NotThisFs, TooLarge
 from fsdrivers.fat import directory, layout
 from fsdrivers.fat.directory import Entry
-from fsdrivers.fat.volume import Run, Volume
+from fsdrivers.fat.volume import Chain, Run, Volume
 from fsdrivers.filesystem import DIRECTORY, FILE, DirEntry, Filesystem, Piece, Stat
 
-CACHED = 64  # directories and chains that are kept
+CACHED, CACHED_SIZES = 64, 4096  # directories and chains, and sizes of directories, that are kept
+MAX_SLOTS = 1 << 18  # of all directories that are read: four times what one may have
 
-_ROOT = Entry(0, "/", "/", layout.ATTR_DIR, 0, 0, 0, 0, 0)
+_ROOT = Entry(0, "/", "/", layout.ATTR_DIR, 0, 0, b"")
 # What the kernel shows without mount options: root's, nobody else may write.
 _MODE = 0o755
 
@@ -28,11 +30,13 @@ class FatFilesystem(Filesystem):
         """Raises Corrupt when the root directory cannot be found."""
         self._volume, self.health = volume, volume.health
         self.uuid, self.root_name = volume.serial, volume.device.name
-        self._directories: dict[Entry, list[Entry]] = {}
-        self._chains: dict[Entry, list[Run]] = {}
-        labels = (entry for entry in self._read(_ROOT) if entry.attributes & layout.ATTR_VOLUME)
-        label = next(labels, None)
-        self.label = label.alias.replace(".", "") if label is not None else volume.label
+        self._directories: dict[int, dict[str, Entry]] = {}  # by their first cluster
+        self._sizes: dict[int, int] = {}  # likewise
+        self._chains: dict[Entry, Chain] = {}
+        self._left = MAX_SLOTS
+        self.label = ""
+        self._children(_ROOT)
+        self.label = self.label or volume.label
 
     def root(self) -> Entry:
         return _ROOT
@@ -43,18 +47,14 @@ class FatFilesystem(Filesystem):
         size = self._directory_size(own) if own.directory else own.size
         kind = _stat.S_IFDIR if own.directory else _stat.S_IFREG
         inode = own.position // layout.ENTRY.size or 1
-        return Stat(kind | mode, 0, 0, size, 1 + own.directory, inode, own.mtime, own.atime, own.ctime)
+        return Stat(kind | mode, 0, 0, size, 1 + own.directory, inode, *own.times)
 
     def lookup(self, directory_: fs.Node, name: str) -> Entry | None:
         wanted = name.rstrip(".").upper()  # fs/fat/namei_vfat.c:vfat_striptail_len, v6.12
-        children = self._children(_own(directory_))
-        for entry in children:
-            if entry.name.upper() == wanted:
-                return entry
-        return next((entry for entry in children if entry.alias.upper() == wanted), None)
+        return self._children(_own(directory_)).get(wanted)
 
     def entries(self, directory_: fs.Node) -> Iterator[DirEntry]:
-        for entry in self._children(_own(directory_)):
+        for entry in dict.fromkeys(self._children(_own(directory_)).values()):
             yield DirEntry(entry.name, DIRECTORY if entry.directory else FILE, entry)
 
     def link_target(self, node: fs.Node) -> str:
@@ -65,75 +65,113 @@ class FatFilesystem(Filesystem):
         end = min(offset + length, own.size)
         if offset < 0 or offset >= end:
             return
-        at = 0  # where the run starts in the file
-        for run in self._chain(own):
-            after = at + run.length * size
-            start = self._volume.offset(run.first)
-            while offset < min(after, end):
-                count = min(after, end, offset + fs.CHUNK) - offset
-                yield Piece(offset, count, self._volume.device.read(start + offset - at, count))
-                offset += count
-            at = after
-            if offset >= end:
-                return
+        for start, count in self._stretches(own, offset // size, -(-end // size)):
+            at = self._volume.offset(start.first) + offset - count * size
+            length = min(end, (count + start.length) * size) - offset
+            yield Piece(offset, length, self._volume.device.read(at, length))
+            offset += length
 
-    def _chain(self, entry: Entry) -> list[Run]:
-        """The runs of a regular file: exactly as many clusters as its size needs, or more."""
-        runs = self._chains.get(entry)
-        if runs is None:
-            need = -(-entry.size // self._volume.cluster)
-            runs = self._volume.chain(entry.first, need, entry.name)
-            got = sum(run.length for run in runs)
-            if got < need:
-                name = self._volume.device.name
-                raise Corrupt(name, f"size of {entry.name}", entry.position, f"{need} clusters", got)
+    def _stretches(self, entry: Entry, first: int, last: int) -> Iterator[tuple[Run, int]]:
+        """The runs of the clusters number ``first`` to ``last`` (exclusive) of a regular file, cut where a piece is
+        large enough, each with the number of its first cluster."""
+        chain, most = self._chain(entry), max(1, fs.CHUNK // self._volume.cluster)
+        start, length, number = 0, 0, first
+        for cluster in chain.clusters(last - first, first):
+            if length and (cluster != start + length or length >= most):
+                yield Run(start, length), number
+                number, length = number + length, 0
+            if not length:
+                start = cluster
+            length += 1
+        if length:
+            yield Run(start, length), number
+        if number + length < last:
+            self._too_short(entry, number + length)
+
+    def _chain(self, entry: Entry) -> Chain:
+        """The clusters of a regular file."""
+        chain = self._chains.get(entry)
+        if chain is None:
+            if -(-entry.size // self._volume.cluster) > self._volume.end:
+                self._too_short(entry, self._volume.end)
             if len(self._chains) >= CACHED:
                 self._chains.clear()
-            self._chains[entry] = runs
-        return runs
+            self._chains[entry] = chain = Chain(self._volume, entry.first, entry.name)
+        return chain
 
-    def _children(self, node: Entry) -> list[Entry]:
-        """The objects of a directory, without labels and dots, each name once."""
-        found = self._directories.get(node)
+    def _too_short(self, entry: Entry, clusters: int) -> NoReturn:
+        name, need = self._volume.device.name, -(-entry.size // self._volume.cluster)
+        raise Corrupt(name, f"size of {entry.name}", entry.position, f"{need} clusters", clusters)
+
+    def _children(self, node: Entry) -> dict[str, Entry]:
+        """The objects of a directory, without labels and dots, by their names in capital letters, the first of each;
+        then by the short names that are nobody else's name."""
+        first = self._first(node)
+        found = self._directories.get(first)
         if found is None:
-            seen: set[str] = set()
-            found = []
+            found, others = {}, 0
             for entry in self._read(node):
                 name = entry.name.upper()
-                if entry.attributes & layout.ATTR_VOLUME or entry.alias in (".", "..") or name in seen:
+                if entry.attributes & layout.ATTR_VOLUME:
+                    if node == _ROOT:
+                        self.label = self.label or entry.alias.replace(".", "")
+                    continue
+                if entry.alias in (".", ".."):
                     continue
                 if not name or "/" in name or "\0" in name:
-                    self.health.note(f"{self._volume.device.name}: a name that cannot be used: {entry.name!r}")
+                    others += 1
                     continue
-                seen.add(name)
-                found.append(entry)
+                found.setdefault(name, entry)
+            if others:
+                self.health.note(f"{self._volume.device.name}: {node.name} has {others} names that cannot be used")
+            for entry in list(found.values()):
+                found.setdefault(entry.alias.upper(), entry)
             if len(self._directories) >= CACHED:
                 self._directories.clear()
-            self._directories[node] = found
+            self._directories[first] = found
         return found
 
     def _read(self, node: Entry) -> Iterator[Entry]:
         """All entries of a directory as they lie on the disk."""
         volume = self._volume
+        parts: list[bytes] = []
+        places, at = [], 0
         if node == _ROOT and volume.bits != 32:
-            raw = volume.device.read(volume.root_start, volume.root_size)
-            return directory.entries(raw, [(0, volume.root_start)], is_32=False)
-        raw = b""
-        places = []
-        for run in self._directory_runs(node):
-            start, length = volume.offset(run.first), run.length * volume.cluster
-            places.append((len(raw), start))
-            raw += volume.device.read(start, min(length, layout.MAX_DIRECTORY - len(raw)))
+            parts, places = [volume.device.read(volume.root_start, volume.root_size)], [(0, volume.root_start)]
+        else:
+            for run in self._directory_runs(node):
+                start, length = volume.offset(run.first), run.length * volume.cluster
+                places.append((at, start))
+                parts.append(volume.device.read(start, min(length, layout.MAX_DIRECTORY - at)))
+                at += len(parts[-1])
+        raw = b"".join(parts)
+        # Directories may share their clusters: a few of these would make thousands of large ones.
+        self._left -= directory.slots(raw)
+        if self._left < 0:
+            raise TooLarge(f"{volume.device.name}: all directories that are read", MAX_SLOTS - self._left, MAX_SLOTS)
         return directory.entries(raw, places, volume.bits == 32)
 
+    def _first(self, node: Entry) -> int:
+        """The cluster that a directory begins in, -1 for the root of a FAT12 or FAT16, which lies in none."""
+        if node != _ROOT:
+            return node.first
+        return self._volume.root_cluster if self._volume.bits == 32 else -1
+
     def _directory_runs(self, node: Entry) -> list[Run]:
-        first = self._volume.root_cluster if node == _ROOT else node.first
-        return self._volume.chain(first, layout.MAX_DIRECTORY // self._volume.cluster, f"directory {node.name}", True)
+        most = layout.MAX_DIRECTORY // self._volume.cluster
+        return self._volume.chain(self._first(node), most, f"directory {node.name}")
 
     def _directory_size(self, node: Entry) -> int:
         if node == _ROOT and self._volume.bits != 32:
             return self._volume.root_size
-        return sum(run.length for run in self._directory_runs(node)) * self._volume.cluster
+        first = self._first(node)
+        size = self._sizes.get(first)
+        if size is None:
+            size = sum(run.length for run in self._directory_runs(node)) * self._volume.cluster
+            if len(self._sizes) >= CACHED_SIZES:
+                self._sizes.clear()
+            self._sizes[first] = size
+        return size
 
 
 def _own(node: fs.Node) -> Entry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from fsdrivers.block import BlockDevice
 from fsdrivers.errors import Corrupt, NotThisFs, ReadError
@@ -12,6 +12,7 @@ from fsdrivers.redundancy import Attempt, Health, read
 
 CHUNK = 1 << 16  # bytes of the table that are read and kept at once; holds all of a FAT12
 CHUNKS = 64
+SPACING = 256  # clusters between the places of a chain that are remembered
 
 
 class Run(NamedTuple):
@@ -19,6 +20,48 @@ class Run(NamedTuple):
 
     first: int
     length: int
+
+
+class Chain:
+    """The clusters of one file, followed as far as somebody reads: a disk of a few KiB may state millions."""
+
+    def __init__(self, volume: Volume, first: int, what: str) -> None:
+        self._volume, self._first, self._what = volume, first, what
+        self._marks = [first]  # every SPACING-th cluster
+        self._far = 0  # how far it was followed
+        # A chain that comes to an earlier cluster goes round: an old one to compare with, moved ahead ever more rarely
+        # (R. P. Brent, "An improved Monte Carlo factorization algorithm", 1980).
+        self._old, self._renew = -1, 1
+
+    def clusters(self, count: int, start: int = 0) -> Iterator[int]:
+        """At most ``count`` clusters from number ``start`` on.  Raises Corrupt for one that cannot be in use, and when
+        they go round."""
+        volume = self._volume
+        number = min(start // SPACING, len(self._marks) - 1) * SPACING
+        cluster = self._marks[number // SPACING]
+        while number < start + count:
+            if not layout.FIRST_CLUSTER <= cluster < volume.end:
+                if number and cluster >= layout.END[volume.bits]:
+                    return
+                self._corrupt("", cluster)
+            if number >= start:
+                yield cluster
+            cluster, number = volume.following(cluster), number + 1
+            if number > self._far:
+                self._go_on(number, cluster)
+
+    def _go_on(self, number: int, cluster: int) -> None:
+        self._far = number
+        if cluster == self._old:
+            self._corrupt(" (it goes round)", cluster)
+        if number >= self._renew:
+            self._old, self._renew = cluster, 2 * number
+        if number % SPACING == 0:
+            self._marks.append(cluster)
+
+    def _corrupt(self, how: str, cluster: int) -> NoReturn:
+        what, at = f"cluster chain of {self._what}{how}", self._volume.entry_at(cluster)
+        raise Corrupt(self._volume.device.name, what, at, None, cluster)
 
 
 class Volume:
@@ -67,8 +110,10 @@ class Volume:
         clusters = data // self.cluster
         self.bits = 32 if is_32 else 16 if clusters > layout.MAX_FAT12 else 12
         most = {12: layout.MAX_FAT12, 16: layout.MAX_FAT16, 32: layout.MAX_FAT32}[self.bits]
-        # The table may be shorter than the disk: what it does not describe cannot be in use.
-        self.end = min(clusters, most, self._fat_size * 8 // self.bits - layout.FIRST_CLUSTER) + layout.FIRST_CLUSTER
+        # The table may be shorter than the volume, and so may the device: what they do not have cannot be in use.
+        described = self._fat_size * 8 // self.bits - layout.FIRST_CLUSTER
+        there = max(0, device.size - self.data_start) // self.cluster
+        self.end = min(clusters, most, described, there) + layout.FIRST_CLUSTER
         active = flags & layout.ACTIVE_FAT if is_32 and flags & layout.NO_MIRROR else None
         if active is not None and active >= self.fats:
             raise Corrupt(device.name, "number of the active FAT", 0x28, f"below {self.fats}", active)
@@ -89,33 +134,23 @@ class Volume:
         """Where ``cluster`` lies on the device."""
         return self.data_start + (cluster - layout.FIRST_CLUSTER) * self.cluster
 
-    def chain(self, first: int, limit: int, what: str, whole: bool = False) -> list[Run]:
-        """The runs of the chain from cluster ``first`` on, at most ``limit`` clusters of it.
+    def chain(self, first: int, limit: int, what: str) -> list[Run]:
+        """The runs of the chain from cluster ``first`` to its end, which has to come within ``limit`` clusters: that of
+        a directory.
 
-        ``whole``: it has to end within the limit.  Raises Corrupt for a chain that leaves the volume or runs into a
-        free or bad cluster.
+        Raises Corrupt for a chain that leaves the volume, goes round, or runs into a free or bad cluster.
         """
         runs: list[Run] = []
-        start, count, total = first, 0, 0
-        cluster, end = first, layout.END[self.bits]
-        # No chain is longer than the volume has clusters.
-        limit = min(limit, self.end)
-        while total < limit:
-            if not layout.FIRST_CLUSTER <= cluster < self.end:
-                raise Corrupt(self.device.name, f"cluster chain of {what}", self._entry_at(cluster), None, cluster)
-            count, total = count + 1, total + 1
-            following = self.following(cluster)
-            if following != cluster + 1:
+        start, count = first, 0
+        for cluster in Chain(self, first, what).clusters(limit + 1):
+            if cluster != start + count:
                 runs.append(Run(start, count))
-                start, count = following, 0
-            cluster = following
-            if cluster >= end:
-                break
-        if whole and cluster < end:
-            raise Corrupt(self.device.name, f"cluster chain of {what} (no end)", self._entry_at(first))
-        if count:
-            runs.append(Run(start, count))
-        return runs
+                start, count = cluster, 0
+            count += 1
+            limit -= 1
+        if limit < 0:
+            raise Corrupt(self.device.name, f"cluster chain of {what} (no end)", self.entry_at(first))
+        return [*runs, Run(start, count)]
 
     def following(self, cluster: int) -> int:
         """What the table says comes behind ``cluster``."""
@@ -129,7 +164,8 @@ class Volume:
             return value
         return value >> 4 if cluster & 1 else value & 0xFFF
 
-    def _entry_at(self, cluster: int) -> int:
+    def entry_at(self, cluster: int) -> int:
+        """Where the table's entry for ``cluster`` lies on the device."""
         return self._fat_start + cluster * self.bits // 8
 
     def _chunk(self, number: int) -> bytes:

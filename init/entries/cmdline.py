@@ -99,7 +99,7 @@ def grub_default(filesystem: Filesystem, notes: list[str]) -> str | None:
 
 def _drop_ins(filesystem: Filesystem, directory: str, suffix: str, notes: list[str]) -> list[str]:
     try:
-        names = [entry.name for entry in filesystem.listdir(directory) if entry.name.endswith(suffix)]
+        names = [entry.name for entry in filesystem.listdir(directory, lambda name: name.endswith(suffix))]
     except (NotFound, NotADirectory):
         return []
     except FsError as error:

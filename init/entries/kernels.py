@@ -50,7 +50,7 @@ def find(place: BootRoot, config: BootConfig, note: Callable[[str], None]) -> It
     """An entry for each kernel in /boot of ``place``, or in its top directory when /boot has none."""
     for directory in (BOOT, "/"):
         try:
-            names = [entry.name for entry in place.files.listdir(directory) if entry.name.startswith(_BEGINNINGS)]
+            names = [entry.name for entry in place.files.listdir(directory, lambda name: name.startswith(_BEGINNINGS))]
         except (NotFound, NotADirectory):
             continue
         except FsError as error:

@@ -198,7 +198,7 @@ def _on_boot(pool: Pool, *canmount: str) -> list[str]:
 def _filled(filesystem: Filesystem) -> bool:
     """Whether the tree's own /boot has anything in it."""
     try:
-        return bool(filesystem.listdir(BOOT))
+        return any(True for _ in filesystem.entries(filesystem.resolve(f"{BOOT}/")))
     except FsError:
         return False
 

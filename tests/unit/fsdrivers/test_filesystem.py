@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 import pytest
+from bounded import bounded
 from memoryfs import MemoryFilesystem
 
 from fsdrivers.errors import (
@@ -14,6 +15,7 @@ from fsdrivers.errors import (
     NotAFile,
     NotASymlink,
     NotFound,
+    PathTooLong,
     TooLarge,
     TooManyLinks,
 )
@@ -86,6 +88,46 @@ def test_forty_links_are_followed_as_the_kernel_does() -> None:
     names["l40"] = "l41"
     with pytest.raises(TooManyLinks):
         MemoryFilesystem({**names, "l41": b"end"}).open("/l0")
+
+
+def maze(links: int, detours: int) -> dict[str, object]:
+    """Links that lead to the next one, each over many steps."""
+    tree: dict[str, object] = {"d": {}, f"l{links}": b"end"}
+    return tree | {f"l{i}": "d/../" * detours + f"l{i + 1}" for i in range(links)}
+
+
+def test_steps_are_counted_over_all_links() -> None:
+    assert MemoryFilesystem(maze(40, 12)).open("/l0").read() == b"end"
+    with pytest.raises(TooManyLinks):
+        MemoryFilesystem(maze(40, 13)).open("/l0")
+    assert not MemoryFilesystem(maze(40, 680)).exists("/l0")
+    assert MemoryFilesystem({"d": {}, "f": b"x"}).open("/d/.." * 511 + "/f").read() == b"x"
+    with pytest.raises(TooManyLinks):
+        MemoryFilesystem({"d": {}, "f": b"x"}).open("/d/.." * 512 + "/f")
+
+
+def test_thousands_of_walks_through_a_maze() -> None:
+    tree = MemoryFilesystem({**maze(40, 12), **{f"n{i}": "l1" for i in range(4096)}, "usr": {"bin": {"sh": b"#!"}}})
+    found = bounded(lambda: sum(tree.exists(f"/n{i}") for i in range(4096))).value
+    assert isinstance(found, int)
+    assert 50 < found < 100
+    for i in range(4096):
+        tree.exists(f"/n{i}")
+    assert tree.open("/usr/bin/../bin/sh").read() == b"#!"  # others get where they want to
+
+
+def test_paths_that_the_kernel_would_not_take(tree: Filesystem) -> None:
+    long = "/" + "x" * 4096
+    assert not tree.exists(long)
+    with pytest.raises(PathTooLong, match=r"^/x{59}\.\.\. \(4097 characters\): path too long$"):
+        tree.open(long)
+
+
+def test_a_list_has_an_end() -> None:
+    tree = MemoryFilesystem({"many": {f"{i}.conf" if i % 100 == 0 else f"{i}": b"" for i in range(300_000)}})
+    assert len(tree.listdir("/many", lambda name: name.endswith(".conf"))) == 3000
+    with pytest.raises(TooLarge, match="the list of /many"):
+        tree.listdir("/many")
 
 
 def test_readlink_and_lstat_do_not_follow(tree: Filesystem) -> None:

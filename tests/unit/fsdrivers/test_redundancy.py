@@ -82,3 +82,10 @@ def test_notes_are_said_once() -> None:
     health.note("generation 7 is served")
     health.note("generation 7 is served")
     assert health.report() == ["generation 7 is served"]
+
+
+def test_notes_have_an_end() -> None:
+    health = Health()
+    for number in range(20_000):
+        health.note(f"note {number % 10_000}")
+    assert health.report()[-2:] == ["note 99", "and 19800 more notes"]

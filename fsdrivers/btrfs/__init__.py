@@ -1,6 +1,7 @@
-"""The btrfs driver.  ``probe`` and ``assemble`` are all that fsdrivers.pools needs; the rest is reached from them.
+"""btrfs with one device or many, read-only.  ``probe`` and ``assemble`` are all that fsdrivers.pools needs.
 
-The rest is imported when a device carries our magic: a machine without btrfs does not pay for it.
+The rest is imported when a device carries our magic: a machine without btrfs does not pay for it.  On-disk structures
+are in layout.py, which byte lives where in geometry.py.  Knows what all drivers share, and no other driver.
 """
 
 from __future__ import annotations

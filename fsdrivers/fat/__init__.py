@@ -1,7 +1,8 @@
 """FAT12, FAT16 and FAT32 with long names, read-only: for the partitions that firmware and boot loaders share.
 
 A FAT file system is no pool and holds no root; nobody probes for it.  Who knows by its partition type that a device
-is an EFI system partition or an extended boot partition opens it here.
+is an EFI system partition or an extended boot partition opens it here.  Knows what all drivers share, and no other
+driver.
 """
 
 from __future__ import annotations

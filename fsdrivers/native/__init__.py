@@ -4,6 +4,8 @@ The modules in this package are written in Cython's "pure Python mode": plain Py
 are, slowly, and that ``python build.py native`` compiles to extension modules beside the sources (or into the
 static binary as built-ins of the same dotted names).  Python prefers an extension to a source of the same name,
 so callers import ``fsdrivers.native.NAME`` and get the fastest form there is.
+
+Knows errors alone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """ZFS: pools of mirrors and RAID-Z groups, read-only.
 
-The driver is imported when a device carries the mark of a label: a machine without ZFS does not pay for it.
+The driver is imported when a device carries the mark of a label: a machine without ZFS does not pay for it.  On-disk
+structures are in layout.py, which byte lives where in mapping.py, raidz.py and draid.py.  Knows what all drivers share,
+and no other driver.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""What can be booted from a root: one parser for each source, composed here."""
+"""What can be booted from a root: one parser for each source, composed here; order and choice, snapshots, command
+lines, the /boot that a root mounts, and the archives behind an initrd.
+
+Knows kernels and what is asked; neither the firmware nor how a machine is handed over.
+"""
 
 from __future__ import annotations
 

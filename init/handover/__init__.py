@@ -1,7 +1,7 @@
 """Handing the machine over to what was chosen: the only package that changes it.
 
 Each way is a module with ``stage(entry, config, say)``, which makes everything ready or raises Refused, and ``go()``,
-which does not return.
+which does not return.  Knows the firmware, entries and all below them, and the FUSE server; neither people nor surveys.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a kernel file is: its image, the formats and framings that hold one, PE, archives behind an initrd.
+"""What a kernel file is: its image, the formats and framings that hold one, the headers and sections of PE files.
 
-Knows consoles and the machine; neither entries nor how a kernel is started.
+Knows the machine and what is read from; neither entries nor how a kernel is started.
 """

@@ -1,4 +1,4 @@
 """What the kernel shows of the machine: system calls, mounts, modules, disks, memory, signals, the watchdog.
 
-Knows the kernel and nothing of ours: neither consoles nor booting.
+Knows the kernel, and of ours devices alone: neither consoles nor settings nor booting.
 """

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+_LONGEST = 255  # characters of a name in a message
+_MOST = 64  # names in a message
+
 
 class FsError(Exception):
     """Base of everything the readers raise on purpose."""
@@ -26,7 +29,7 @@ class Unsupported(FsError):
 
     def __init__(self, feature: str, why: str = "") -> None:
         self.feature = feature
-        super().__init__(f"unsupported feature: {feature}" + (f" ({why})" if why else ""))
+        super().__init__(f"unsupported feature: {_cut(feature)}" + (f" ({why})" if why else ""))
 
 
 class ReadError(FsError):
@@ -72,7 +75,7 @@ class MissingDevices(FsError):
     def __init__(self, pool: str, present: Sequence[str], missing: Sequence[str], why: str = "") -> None:
         self.pool, self.present, self.missing = pool, tuple(present), tuple(missing)
         super().__init__(
-            f"pool {pool}: missing {', '.join(missing)}; present: {', '.join(present) or 'none'}"
+            f"pool {pool}: missing {_listed(missing)}; present: {_listed(present) or 'none'}"
             + (f" ({why})" if why else "")
         )
 
@@ -95,6 +98,14 @@ class TooLarge(FsError):
     def __init__(self, what: str, size: int, limit: int) -> None:
         self.size, self.limit = size, limit
         super().__init__(f"{what} is too large: {size} bytes, the limit is {limit}")
+
+
+class TooMany(FsError):
+    """A disk has more of something than this program is ready to go through; ``limit`` is how many that would be."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        self.what, self.limit = what, limit
+        super().__init__(f"too many {what}: the limit is {limit}")
 
 
 class _PathError(FsError):
@@ -163,4 +174,15 @@ def _short(value: object) -> str:
     if isinstance(value, (bytes, bytearray, memoryview)):
         data = bytes(value)
         return data[:32].hex() + ("..." if len(data) > 32 else "")
-    return str(value)
+    return _cut(str(value))
+
+
+def _cut(text: str) -> str:
+    """A name from a disk for a message: formats limit most of them, but not all fields are of the format."""
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names for a message; a pool may have thousands of devices."""
+    more = len(names) - _MOST
+    return ", ".join(map(_cut, names[:_MOST])) + (f" and {more} more" if more > 0 else "")

@@ -17,6 +17,7 @@ from fsdrivers.zfs.nvlist import NvError, NvList, parse
 
 # fs/zfs.h:pool_state_t
 ACTIVE, EXPORTED, DESTROYED, SPARE, L2CACHE = range(5)
+MAX_NAME = 255  # fs/zfs.h:ZFS_MAX_DATASET_NAME_LEN without its NUL
 STATES = {ACTIVE: "active", EXPORTED: "exported", DESTROYED: "destroyed", SPARE: "spare", L2CACHE: "cache"}
 
 
@@ -95,6 +96,8 @@ def read(device: BlockDevice) -> Label | None:
     best = max(found.values(), key=lambda all: (len(all), max(_number(config, "txg") for _, config in all)))
     config = max((config for _, config in best), key=lambda one: _number(one, "txg"))
     label = _label(config, tuple(number for number, _ in best))
+    if len(label.pool_name) > MAX_NAME:
+        raise Corrupt(device.name, "label pool name (length)", layout.LABEL_NVLIST, MAX_NAME, len(label.pool_name))
     if label.state not in STATES:
         raise Corrupt(device.name, "label pool state", layout.LABEL_NVLIST, got=label.state)
     version = _number(config, "version")
@@ -115,7 +118,7 @@ def _label(config: NvList, valid: tuple[int, ...]) -> Label:
         _number(config, "guid"),
         _number(config, "top_guid"),
         _number(config, "hostid"),
-        hostname if isinstance(hostname, str) else "",
+        hostname[:MAX_NAME] if isinstance(hostname, str) else "",
     )
 
 

@@ -24,6 +24,8 @@ from fsdrivers.errors import FsError
 
 MAX_DEPTH = 32  # vdev trees are at most five lists deep
 MAX_ELEMENTS = 1 << 16
+MAX_NAME = (1 << 15) - 1  # nvpair.h:nvpair_t keeps a name's size in 16 bits with a sign
+MAX_PAIRS = 1 << 17  # pairs and lists on all levels; each disk of a pool costs its configuration some thirty
 
 NvList = dict[str, Any]
 
@@ -43,7 +45,7 @@ def parse(data: bytes | memoryview) -> NvList:
     """The list packed in ``data``, which may be longer; raises NvError.
 
     Values are int, bool, float, str (surrogate escapes for other bytes), bytes (byte arrays), dict, or lists of
-    those.
+    those.  No byte is looked at twice, so that what comes out is not much larger than what went in.
     """
     data = bytes(data)
     if len(data) < 12:
@@ -51,7 +53,7 @@ def parse(data: bytes | memoryview) -> NvList:
     encoding, endian = data[0], data[1]
     try:
         if encoding == 1:
-            return _Xdr(data).nvlist(4, 0)[0]
+            return _Xdr().nvlist(memoryview(data)[4:], 0, 0)[0]
         if encoding == 0 and endian in (0, 1):
             return _Native(data, "<" if endian else ">").top()
     except (struct.error, IndexError) as error:
@@ -59,74 +61,90 @@ def parse(data: bytes | memoryview) -> NvList:
     raise NvError(f"packed list: unknown encoding {encoding}/{endian}")
 
 
-def text(raw: bytes) -> str:
+def text(raw: bytes | memoryview) -> str:
     """Bytes of a name in the convention of os.fsdecode."""
-    return raw.decode("utf-8", "surrogateescape")
+    return str(raw, "utf-8", "surrogateescape")
 
 
-class _Xdr:
-    """A cursor-less XDR parser: every method takes a position and returns (value, position behind it)."""
+class _Counted:
+    """Counts pairs and lists over all levels."""
 
-    def __init__(self, data: bytes) -> None:
-        self.data = data
+    def __init__(self) -> None:
+        self._left = MAX_PAIRS
 
-    def nvlist(self, at: int, depth: int) -> tuple[NvList, int]:
+    def count(self, depth: int = 0) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise NvError(f"packed list: more than {MAX_PAIRS} pairs")
         if depth > MAX_DEPTH:
             raise NvError("packed list: nested too deeply")
-        struct.unpack_from(">iI", self.data, at)
+
+
+class _Xdr(_Counted):
+    """A cursor-less XDR parser: every method takes bytes and a position, and returns (value, position behind it).
+
+    The bytes are those of one pair: what a value claims to have beyond them is not there.
+    """
+
+    def nvlist(self, data: memoryview, at: int, depth: int) -> tuple[NvList, int]:
+        self.count(depth)
+        struct.unpack_from(">iI", data, at)
         at += 8
         found: NvList = {}
         while True:
-            encoded, decoded = struct.unpack_from(">ii", self.data, at)
+            encoded, decoded = struct.unpack_from(">ii", data, at)
             if encoded == 0 and decoded == 0:
                 return found, at + 8
             # A pair is at least its two sizes, an empty name, type and count.
-            if encoded < 20 or at + encoded > len(self.data):
+            if encoded < 20 or at + encoded > len(data):
                 raise NvError(f"packed list: pair of {encoded} bytes at {at:#x}")
-            name, here = self.string(at + 8)
-            kind, count = struct.unpack_from(">ii", self.data, here)
-            found[name], _ = self.value(kind, count, here + 8, depth)
+            self.count()
+            pair = data[at : at + encoded]
+            name, here = self.string(pair, 8, MAX_NAME)
+            kind, count = struct.unpack_from(">ii", pair, here)
+            found[name], _ = self.value(pair, kind, count, here + 8, depth)
             at += encoded
 
-    def string(self, at: int) -> tuple[str, int]:
-        (length,) = struct.unpack_from(">I", self.data, at)
-        if at + 4 + length > len(self.data):
+    def string(self, data: memoryview, at: int, most: int) -> tuple[str, int]:
+        (length,) = struct.unpack_from(">I", data, at)
+        if length > most or at + 4 + length > len(data):
             raise NvError(f"packed list: string of {length} bytes at {at:#x}")
-        return text(self.data[at + 4 : at + 4 + length]), at + 4 + ((length + 3) & ~3)
+        return text(data[at + 4 : at + 4 + length]), at + 4 + ((length + 3) & ~3)
 
-    def value(self, kind: int, count: int, at: int, depth: int) -> tuple[Any, int]:
-        if not 0 <= count <= (len(self.data) if kind == BYTE_ARRAY else MAX_ELEMENTS):
+    def value(self, data: memoryview, kind: int, count: int, at: int, depth: int) -> tuple[Any, int]:
+        if not 0 <= count <= (len(data) if kind == BYTE_ARRAY else MAX_ELEMENTS):
             raise NvError(f"packed list: {count} elements at {at:#x}")
         if kind == BOOLEAN:
             return True, at
         if kind in _SCALARS:
             code = ">" + _XDR_WIDE.get(_SCALARS[kind], _SCALARS[kind])
-            (number,) = struct.unpack_from(code, self.data, at)
+            (number,) = struct.unpack_from(code, data, at)
             return (bool(number) if kind == BOOLEAN_VALUE else number), at + struct.calcsize(code)
         if kind == STRING:
-            return self.string(at)
+            return self.string(data, at, len(data))
         if kind == NVLIST:
-            return self.nvlist(at, depth + 1)
+            return self.nvlist(data, at, depth + 1)
         if kind == BYTE_ARRAY:
-            if at + count > len(self.data):
+            if at + count > len(data):
                 raise NvError(f"packed list: {count} bytes at {at:#x}")
-            return self.data[at : at + count], at + ((count + 3) & ~3)
+            return bytes(data[at : at + count]), at + ((count + 3) & ~3)
         if kind in _ARRAYS:
             code = f">{count}" + _XDR_WIDE.get(_ARRAYS[kind], _ARRAYS[kind])
-            return list(struct.unpack_from(code, self.data, at + 4)), at + 4 + struct.calcsize(code)
+            return list(struct.unpack_from(code, data, at + 4)), at + 4 + struct.calcsize(code)
         if kind not in (STRING_ARRAY, NVLIST_ARRAY):
             raise NvError(f"packed list: unknown type {kind} at {at:#x}")
         items = []
         for _ in range(count):
-            item, at = self.string(at) if kind == STRING_ARRAY else self.nvlist(at, depth + 1)
+            item, at = self.string(data, at, len(data)) if kind == STRING_ARRAY else self.nvlist(data, at, depth + 1)
             items.append(item)
         return items, at
 
 
-class _Native:
+class _Native(_Counted):
     """The native encoding in byte order ``order``."""
 
     def __init__(self, data: bytes, order: str) -> None:
+        super().__init__()
         self.data, self.order = data, order
 
     def top(self) -> NvList:
@@ -136,13 +154,13 @@ class _Native:
         return struct.unpack_from(self.order + code, self.data, at)
 
     def pairs(self, at: int, depth: int) -> tuple[NvList, int]:
-        if depth > MAX_DEPTH:
-            raise NvError("packed list: nested too deeply")
+        self.count(depth)
         found: NvList = {}
         while True:
             (size,) = self.unpack("i", at)
             if size == 0:
                 return found, at + 4
+            self.count()
             name_size, _, count, kind = self.unpack("hhii", at + 4)
             value_at = (16 + name_size + 7) & ~7
             if size < value_at or name_size < 1 or at + size > len(self.data) or not 0 <= count <= MAX_ELEMENTS:
@@ -173,5 +191,5 @@ class _Native:
         if kind in _ARRAYS:
             return list(struct.unpack_from(f"{self.order}{count}{_ARRAYS[kind]}", raw))
         if kind == STRING_ARRAY:
-            return [text(item) for item in raw[8 * count :].split(b"\0")[:count]]
+            return [text(item) for item in raw[8 * count :].split(b"\0", count)[:count]]
         raise NvError(f"packed list: unknown type {kind}")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from fsdrivers.errors import FsError
-from init import BEGAN, handover, report, survey, waiting
+from init import BEGAN, handover, locks, report, survey, waiting
 from init import config as _config
 from init import phases as _phases
 from init.console import console as _console
@@ -28,6 +28,7 @@ from init.survey import Survey
 
 if TYPE_CHECKING:
     from init.firmware.pathb import PathB
+    from init.people.gate import Gate
 
 FIRMWARE = "/sys/firmware/efi"
 YEAR_2000 = 946684800  # seconds since 1970
@@ -54,6 +55,7 @@ class Machine:
         self.watchdog = Watchdog()
         self.keeper: Keeper | None = None
         self.typed = ""  # knobs that a person added at the prompt
+        self.gate: Gate | None = None  # what people may do; None while nothing is locked and nobody came
 
     def begin(self, doing: str) -> None:
         """Note what comes next: a crash names it, and poolboot.debug shows when it began."""
@@ -66,6 +68,16 @@ class Machine:
         self.console = _console.open_consoles(term=self.config.term)
         self.console.verbose = self.config.debug
         before.close()
+
+    def guard(self) -> Gate:
+        """The gate, with what is locked by now."""
+        if self.gate is None:
+            from init.people.gate import Gate  # most boots have neither a lock nor a person
+
+            self.gate = Gate()
+        for line in self.gate.hold(self.config, self.given or self.config):
+            self.console.say(f"warning: {line}")
+        return self.gate
 
     def start(self) -> None:
         """Mount what shows the machine, read the command line, open the consoles."""
@@ -106,6 +118,8 @@ def boot(machine: Machine) -> None:
         machine.config = _config.more(machine.config, machine.typed)
         console.verbose = machine.config.debug
     config = machine.config
+    if config.locks:
+        machine.guard()
 
     machine.begin("waiting for disks")
     found = machine.survey = waiting.gather(machine.disks, machine.modules, config, console)
@@ -152,19 +166,33 @@ def menu_seconds(machine: Machine, entries: list[BootEntry], first: BootEntry) -
 
     Nobody who has one entry wants to choose: a line counts down, and a key brings the menu.
     """
-    seconds = machine.config.timeout
-    if machine.console.waiting():
-        return 0.0
+    console, seconds = machine.console, machine.config.timeout
+    locked = bool(machine.config.locks) and bool(machine.guard().closed(locks.ALL))
+    if console.waiting():
+        return 0.0 if not locked or let_in(machine) else None
     if not seconds:
         return None
-    if len(entries) > 1:
+    if len(entries) > 1 and not locked:
         return seconds
     from init.people import (
         chooser,  # as the menu and the prompt below: most boots need none of them, and they cost time
     )
 
+    offer = "asks for the password" if locked else "stops for the menu"
     with CLOCK.of(_phases.PERSON):
-        return 0.0 if chooser.countdown(machine.console, first.title, seconds) else None
+        if not chooser.countdown(console, first.title, seconds, offer=offer):
+            return None
+    return 0.0 if not locked or let_in(machine) else None
+
+
+def let_in(machine: Machine) -> bool:
+    """Whether somebody gives the password for more than the default; what was typed before the question is dropped."""
+    machine.console.forget()
+    try:
+        with CLOCK.of(_phases.PERSON):
+            return machine.guard().ask(machine.console, locks.ALL)
+    except Closed:
+        return False
 
 
 def ask(machine: Machine, entries: list[BootEntry], selected: int, seconds: float) -> BootEntry | None:
@@ -178,7 +206,7 @@ def ask(machine: Machine, entries: list[BootEntry], selected: int, seconds: floa
     message, found = "", machine.survey
     while True:
         prefer = machine.keeper.toggle if machine.keeper else None
-        menu = Menu(entries, selected, seconds or None, found, prefer)
+        menu = Menu(entries, selected, seconds or None, found, prefer, machine.guard())
         menu.message = message
         with CLOCK.of(_phases.PERSON):
             outcome = chooser.run(machine.console, menu)
@@ -249,6 +277,8 @@ def permit_degraded(machine: Machine, missing: str) -> None:
         answer = None
     if (answer or "").strip().lower() not in ("y", "yes"):
         raise NothingBoots(f"missing {missing}, and going on degraded was not wanted")
+    if machine.config.locks and not let_in(machine):
+        raise NothingBoots(f"missing {missing}, and going on degraded takes the password")
 
 
 def verdict(machine: Machine, tried: bool) -> str:
@@ -287,7 +317,7 @@ def rescue(machine: Machine) -> bool:
     machine.begin("serving the rescue prompt")
     try:
         with CLOCK.of(_phases.PERSON):
-            prompt = Rescue(machine.console, machine.survey, machine.disks, machine.keeper)
+            prompt = Rescue(machine.console, machine.survey, machine.disks, machine.keeper, machine.guard())
             entry = prompt.run()
     except Closed:
         await_console(machine)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from init.locks import Lock
+from init import locks as _locks
+from init.locks import Lock
 
 Parameters = tuple[tuple[str, str | None], ...]
 
@@ -168,9 +168,7 @@ def of(parameters: Parameters) -> BootConfig:
         elif name.startswith(PREFIX) and not _knob(name, knob, value, values, warnings):
             locking.append((knob, value))
     if locking:
-        from init import locks  # most machines have none
-
-        values["locks"] = (locks.understand(locking),)
+        values["locks"] = (_locks.understand(locking),)
     config = BootConfig(parameters=parameters)._replace(**values)  # type: ignore[arg-type]
     return config._replace(wait=max(config.wait, rootdelay), warnings=tuple(warnings))
 

@@ -8,7 +8,7 @@ import sys
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.errors import FsError, TooLarge, Unsupported
 from init import config as _config
-from init import handover, report, survey, waiting
+from init import handover, locks, report, survey, waiting
 from init.console.console import printable
 from init.entries import appended, snapshots_of
 from init.entries.entry import BootEntry
@@ -73,7 +73,7 @@ def _silence() -> None:
 def tell(images: list[str], config: _config.BootConfig, memory: int, machine: str) -> int:
     """Print the decision for disks ``images`` with its reasons; ``memory`` in bytes, 0 for enough."""
     _say(report.versions())
-    for warning in config.warnings:
+    for warning in (*config.warnings, *locks.told(config.locks)):
         _say(f"warning: {warning}")
     devices: list[BlockDevice] = [FileDevice(image) for image in images]
     found = survey.Survey(devices, config)

@@ -1,12 +1,15 @@
-"""``python -m loader nvram list|clear``: what poolboot left in the firmware of this machine, and its removal."""
+"""``python -m loader nvram list|clear``: what poolboot left in the firmware of this machine, and its removal;
+``python -m loader password``: the knob that makes a password open what poolboot.lock= locks."""
 
 from __future__ import annotations
 
 import argparse
+import getpass
 import os
 import sys
 
 from fsdrivers.errors import FsError
+from init import locks
 from init.firmware import efivars, esp, stub
 from init.firmware.bootvars import BootMenu
 from init.firmware.efivars import DEFAULT, LOADER, POOLBOOT, Variables
@@ -21,7 +24,11 @@ def main(arguments: list[str] | None = None) -> int:
     nvram.add_argument("action", choices=["list", "clear"])
     nvram.add_argument("--efivars", default=efivars.ROOT, metavar="DIR", help="where efivarfs is (%(default)s)")
     nvram.add_argument("--esp", metavar="DIR", help="a mounted ESP: also list or remove the files staged there")
+    password = commands.add_parser("password", help="make poolboot.lock-password= for a password")
+    password.add_argument("--iterations", type=int, default=locks.ITERATIONS, help="of PBKDF2 (%(default)s)")
     options = parser.parse_args(arguments)
+    if options.command == "password":
+        return tell_password(options.iterations)
     variables = Variables(options.efivars)
     try:
         if not variables.available:
@@ -31,6 +38,23 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"loader: error: {error}", file=sys.stderr)
         return 1
     print("\n".join(lines) or "nothing of poolboot's is here")
+    return 0
+
+
+def tell_password(iterations: int) -> int:
+    """Ask for a password twice, or read it as one line from a pipe, and print the knob; the exit status."""
+    if not 1 <= iterations <= locks.MAX_ITERATIONS:
+        print(f"loader: error: --iterations: wants 1 to {locks.MAX_ITERATIONS}", file=sys.stderr)
+        return 2
+    if sys.stdin.isatty():
+        first = getpass.getpass("Password: ")
+        same = first == getpass.getpass("The same again: ")
+    else:
+        first, same = sys.stdin.readline().rstrip("\n"), True
+    if not first or not same:
+        print(f"loader: error: {'no password' if not first else 'these are two passwords'}", file=sys.stderr)
+        return 1
+    print(f"poolboot.lock-password={locks.make_hash(first, iterations)}")
     return 0
 
 

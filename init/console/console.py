@@ -254,6 +254,26 @@ class Console:
 
     # --- lines --------------------------------------------------------------------------------
 
+    def forget(self) -> None:
+        """Let go of keys that nobody asked for yet."""
+        self.heard(0)
+        self._queue.clear()
+
+    def secret(self, prompt: str, timeout: float) -> str | None:
+        """A line as readline() has it that is shown nowhere and kept nowhere; None also for Escape and ^C."""
+        self._put(prompt)
+        line = Line()
+        deadline = time.monotonic() + timeout
+        try:
+            while (key := self.key(max(0.0, deadline - time.monotonic()))) not in ("enter", "accept"):
+                if key in (None, "escape", "interrupt", "eof"):
+                    return None
+                if key not in ("redraw", "resized"):
+                    line.key(key)
+            return line.text
+        finally:
+            self._put("\n")
+
     def readline(
         self, prompt: str, timeout: float | None = None, history: Sequence[str] = (), complete: Completer | None = None
     ) -> str | None:

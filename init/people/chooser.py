@@ -38,16 +38,36 @@ def run(console: Console, menu: Menu, clock: Callable[[], float] = time.monotoni
             menu.left = None
         elif is_deliberate(key):
             menu.key(key)
+            if menu.kept is not None:
+                _finish(menu, views)
+                try:
+                    menu.let_in(menu.gate.ask(console, *menu.kept[1:]))
+                except Closed:
+                    return Outcome(menu.levels[0].entry)
+                last = clock()
     _draw(console, menu, views)
-    for terminal, view in views.items():
-        terminal.write(view.finish(menu))
+    _finish(menu, views)
     return menu.outcome
 
 
-def countdown(console: Console, title: str, seconds: float, clock: Callable[[], float] = time.monotonic) -> bool:
-    """Count down on one line before the only entry is booted; whether somebody pressed a key to stop that."""
+def _finish(menu: Menu, views: dict[Terminal, Shown]) -> None:
+    """Let plain lines follow the menu, which is drawn anew if it comes again."""
+    for terminal, view in views.items():
+        terminal.write(view.finish(menu))
+    views.clear()
+
+
+def countdown(
+    console: Console,
+    title: str,
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+    offer: str = "stops for the menu",
+) -> bool:
+    """Count down on one line before an entry is booted; whether somebody pressed a key to stop that, for what is on
+    offer."""
     start = clock()
-    row = f"poolboot: booting {printable(title, '')} in {math.ceil(seconds)} s; any key stops for the menu"
+    row = f"poolboot: booting {printable(title, '')} in {math.ceil(seconds)} s; any key {offer}"
     for terminal in console.terminals:
         terminal.write(row)
     told = math.ceil(seconds)

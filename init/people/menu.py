@@ -9,6 +9,8 @@ from fsdrivers.errors import FsError
 from init.console.lineedit import Line
 from init.entries.entry import BootEntry
 from init.entries.snapshots import Snapshot
+from init.locks import EDITOR, MENU
+from init.people.gate import Gate
 
 LIST, DETAILS, EDIT, HELP = "list", "details", "edit", "help"
 
@@ -69,6 +71,8 @@ class Menu:
 
     ``left`` are the seconds until the selected entry is booted unasked, None when nothing happens by itself.
     ``prefer`` makes an entry the default, or no longer: what it did, in words; it may raise FsError.
+    ``gate`` knows what is locked.  A key that it keeps from meaning anything stands in ``kept``, with what for, until
+    somebody asked for the password and says so (let_in).
     """
 
     def __init__(
@@ -78,7 +82,10 @@ class Menu:
         left: float | None = None,
         source: Source | None = None,
         prefer: Callable[[BootEntry], str] | None = None,
+        gate: Gate | None = None,
     ) -> None:
+        self.gate = gate or Gate()
+        self.kept: tuple[str, str, bool] | None = None  # the key, what locks it, and whether it leads to typing
         self.levels = [Level("What can be booted", entries, selected)]
         self.left, self._source, self._prefer = left, source, prefer
         self.page = LIST
@@ -116,6 +123,21 @@ class Menu:
         else:
             self._list(key)
 
+    def let_in(self, granted: bool) -> None:
+        """Do what the kept key means, or say that it means nothing."""
+        assert self.kept is not None
+        (key, level, typed), self.kept = self.kept, None
+        if granted:
+            self.key(key)
+        else:
+            self.message = self.gate.closed(level, typed)
+
+    def _free(self, key: str, level: str, typed: bool = False) -> bool:
+        """Whether ``key`` may do what it means; else it is kept."""
+        if self.gate.closed(level, typed):
+            self.kept = (key, level, typed)
+        return self.kept is None
+
     # --- the list -----------------------------------------------------------------------------
 
     def _list(self, key: str) -> None:
@@ -134,7 +156,8 @@ class Menu:
         elif key in ("h", "?"):
             self.page = HELP
         elif key == "s":
-            self._list_snapshots()
+            if self._free(key, MENU):
+                self._list_snapshots()
         else:
             self._act(key)
 
@@ -149,10 +172,11 @@ class Menu:
             if key in ("enter", "accept", "b", "e", "right"):
                 self._look_into(item)
         elif key in ("enter", "accept", "b"):
-            self.outcome = Outcome(item)
-        elif key == "e":
+            if item.snapshot is None or self._free(key, MENU):
+                self.outcome = Outcome(item)
+        elif key == "e" and self._free(key, EDITOR, typed=True):
             self.line, self.page = Line(item.cmdline), EDIT
-        elif key == "m":
+        elif key == "m" and self._free(key, EDITOR):
             self._make_default(item)
 
     def _make_default(self, entry: BootEntry) -> None:

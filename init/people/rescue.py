@@ -17,9 +17,11 @@ from init.console.progress import Progress
 from init.entries.entry import BootEntry
 from init.firmware.keeper import Keeper
 from init.handover import power
+from init.locks import ALL, EDITOR, MENU
 from init.machine import syscalls
 from init.machine.devices import Disks, human
 from init.people import chooser
+from init.people.gate import Gate
 from init.people.menu import Menu
 from init.roots import tree_name
 from init.survey import Survey, pool_line
@@ -28,6 +30,11 @@ MAX_CAT = 256 << 10  # bytes that cat prints of a file
 DMESG_LINES = 40
 MAX_COMPLETED = 20000  # names of a directory that completion looks at
 CHOOSERS = ("boot", "menu")  # the commands that may leave the prompt with an entry
+# The commands that a lock keeps from everybody, and from which level on; what is not here shows the state, or leaves.
+LOCKED = {
+    "ls": EDITOR, "cat": EDITOR, "sha256": EDITOR, "use": EDITOR, "dmesg": EDITOR, "default": EDITOR, "once": EDITOR,
+    "boot": ALL, "menu": ALL,
+}  # fmt: skip
 LEAVING = ("exit", "quit", "logout", "continue")  # what people type to get out
 PATIENCE = 8  # empty reads in a row before we slow down
 
@@ -46,6 +53,7 @@ HELP = """\
   menu             the menu, with snapshots and an editor for command lines
   dmesg [LINES]    the end of the kernel's log
   retry [KNOBS]    look at the disks again and boot, with KNOBS (root=, poolboot.wait=60 ...) on top
+  unlock           give the password, where something is locked
   reboot, poweroff
   help             this list
 Tab completes, Up and Down recall."""
@@ -54,8 +62,16 @@ Tab completes, Up and Down recall."""
 class Rescue:
     """One stay at the prompt; what it knows of the machine is ``survey``, None when we crashed before there was one."""
 
-    def __init__(self, console: Console, survey: Survey | None, disks: Disks, keeper: Keeper | None = None) -> None:
+    def __init__(
+        self,
+        console: Console,
+        survey: Survey | None,
+        disks: Disks,
+        keeper: Keeper | None = None,
+        gate: Gate | None = None,
+    ) -> None:
         self._console, self._survey, self._disks, self._keeper = console, survey, disks, keeper
+        self._gate = gate or Gate()
         self._used: Filesystem | None = None
         self._history: list[str] = []
         self.knobs = ""  # what retry is to put on top of the command line
@@ -63,7 +79,7 @@ class Rescue:
             "pools": self._pools, "devices": self._devices, "roots": self._roots, "use": self._use, "ls": self._ls,
             "cat": self._cat, "sha256": self._sha256, "entries": self._entries, "dmesg": self._dmesg,
             "default": lambda rest: self._remember(rest, False), "once": lambda rest: self._remember(rest, True),
-            "help": self._help, "?": self._help,
+            "help": self._help, "?": self._help, "unlock": self._unlock,
             "reboot": lambda _: power.reboot(), "poweroff": lambda _: power.poweroff(),
         }  # fmt: skip
 
@@ -82,11 +98,14 @@ class Rescue:
                     time.sleep(1)  # a line that was cut reads as endless ends of file
                 continue
             empty = 0
-            remember(self._history, line.strip())
             name, _, rest = line.strip().partition(" ")
+            if name != "unlock":  # what stands behind it by mistake is nothing to recall
+                remember(self._history, line.strip())
             if name == "retry":
                 if self._understands(rest.strip()):
                     return None
+                continue
+            if name in LOCKED and not self._let_in(name, LOCKED[name]):
                 continue
             entry = self._choose(name, rest.strip()) if name in CHOOSERS else None
             if entry is not None:
@@ -94,9 +113,25 @@ class Rescue:
             if name and name not in CHOOSERS:
                 self._serve(name, rest.strip())
 
+    def _let_in(self, name: str, level: str, typed: bool = False) -> bool:
+        """Whether the command may do what ``level`` locks; asks for the password, and says why not."""
+        if not (granted := self._gate.ask(self._console, level, typed)):
+            self._line(f"{name}: {self._gate.closed(level, typed)}")
+        return granted
+
+    def _unlock(self, rest: str) -> None:
+        if rest:
+            self._line("unlock: the password is asked for, so that it is not to be seen")
+        elif not self._gate.closed(EDITOR):
+            self._line("nothing is locked")
+        elif self._let_in("unlock", EDITOR):
+            self._line("unlocked")
+
     def _understands(self, rest: str) -> bool:
         """Take the knobs that retry was given, or say what is wrong with them."""
-        complaints = [
+        if rest and not self._let_in("retry", EDITOR):
+            return False
+        complaints = self._gate.objections(rest) + [
             f"{word} is no knob; root, rootflags, rootdelay and poolboot.* are" for word in _config.foreign(rest)
         ]
         complaints += _config.read(rest).warnings
@@ -145,13 +180,21 @@ class Rescue:
         for entry in sorted(self._known(), key=lambda entry: -max(len(entry.id), len(entry.title))):
             for name in (entry.id, entry.title):
                 if rest == name or rest.startswith(f"{name} "):
-                    return _with_words(entry, rest.removeprefix(name))
+                    return self._with_words(entry, rest.removeprefix(name).strip())
         number, _, words = rest.partition(" ")
         found = self._survey.look_for(number) if self._survey and number else None
         if found is None:
             self._console.write(f"boot: there is no entry {number}" if number else "boot: which one? See entries")
             return None
-        return _with_words(found, words)
+        return self._with_words(found, words.strip())
+
+    def _with_words(self, entry: BootEntry, words: str) -> BootEntry | None:
+        """``entry`` with ``words`` behind its command line; None where it is locked."""
+        if entry.snapshot is not None and not self._let_in("boot", MENU):
+            return None
+        if not words:
+            return entry
+        return entry._replace(cmdline=f"{entry.cmdline} {words}") if self._let_in("boot", EDITOR, typed=True) else None
 
     def _menu(self) -> BootEntry | None:
         if not self._known():
@@ -159,7 +202,12 @@ class Rescue:
             return None
         return chooser.run(
             self._console,
-            Menu(self._known(), source=self._survey, prefer=self._keeper.toggle if self._keeper else None),
+            Menu(
+                self._known(),
+                source=self._survey,
+                prefer=self._keeper.toggle if self._keeper else None,
+                gate=self._gate,
+            ),
         ).entry
 
     def _remember(self, rest: str, once: bool) -> None:
@@ -286,6 +334,8 @@ class Rescue:
         if not blank:
             return len(text) - len(command), [f"{name} " for name in self._names() if name.startswith(command)]
         start = len(text) - len(rest)
+        if command in LOCKED and self._gate.closed(LOCKED[command]):
+            return start, []
         if command in ("boot", "default", "once"):
             return start, _beginning(rest, [name for entry in self._known() for name in (entry.id, entry.title)])
         if command == "use":
@@ -359,10 +409,6 @@ def _without_options(rest: str) -> str:
     while rest.startswith("-"):
         rest = rest.partition(" ")[2].lstrip()
     return rest
-
-
-def _with_words(entry: BootEntry, words: str) -> BootEntry:
-    return entry._replace(cmdline=f"{entry.cmdline} {words.strip()}") if words.strip() else entry
 
 
 def _beginning(text: str, words: Sequence[str]) -> list[str]:

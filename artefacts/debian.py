@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from artefacts import cache
+from artefacts import cache, network
 from artefacts.counters import Apt
 from artefacts.steps import BuildError, run, step
 
@@ -66,6 +66,7 @@ def packages(
                     f"--architectures={architecture}",
                     f"--components={','.join(components)}",
                     "--format=directory",
+                    *network.for_mmdebstrap(),
                     *(
                         ["--variant=extract", f"--include={','.join(wanted)}"]
                         if dependencies

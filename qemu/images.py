@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from artefacts import cache
+from artefacts import cache, network
 from artefacts.counters import Apt
 from artefacts.steps import run, step
 from qemu import workshop
@@ -119,9 +119,10 @@ def root(name: str, suite: str, options: Sequence[str]) -> Path:
     log = cache.root() / "roots" / f"{label}.log"
 
     def make(work: Path) -> None:
-        aloud = [command[0], "--verbose", *command[1:]]  # what apt and dpkg do, for the count; not in the key
+        # What apt and dpkg do, for the count, and how apt gets to its mirror: not in the key.
+        words = [*command[:-1], "--verbose", *network.for_mmdebstrap(), suite, str(work / "root.tar.zst")]
         with step(f"making a root of Debian: {name}", log, Apt()):
-            run([*aloud, work / "root.tar.zst"], log=log, hint="apt install mmdebstrap uidmap debian-archive-keyring")
+            run(words, log=log, hint="apt install mmdebstrap uidmap debian-archive-keyring")
 
     return cache.entry("roots", label, make) / "root.tar.zst"
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from artefacts import cache, debian
+from artefacts import cache, debian, network
 from artefacts.counters import Dkms
 from artefacts.steps import run, step
 from qemu.workshop import Recipe
@@ -42,6 +42,7 @@ def modules(suite: str = "bookworm") -> debian.Kernel:
                     '--customize-hook=ls "$1"/usr/lib/modules/*/updates/dkms/zfs.ko*',
                     f"--customize-hook=copy-out /boot /usr/lib/modules {work}",
                     "--format=null",
+                    *network.for_mmdebstrap(),
                     suite,
                     os.devnull,
                 ],

@@ -192,9 +192,11 @@ def _preflight(
     if name == "switch_root":
         return [f"init {switch_root.preflight(entry, machine)} under the running kernel"]
     if name == "kexec":
-        return kexec.preflight(entry, memory or sys.maxsize, machine)
+        return kexec.preflight(entry, memory or sys.maxsize, machine, config.whole)
     from init.firmware import esp
     from init.handover import firmware
 
-    firmware.preflight(entry.open(entry.kernel), machine, False)
+    firmware.preflight(entry.open(entry.kernel), machine, config.secure)
+    if entry.whole and entry.whole.partition:
+        return [f"whole, where it lies on {entry.whole.partition.name}, if UEFI firmware started the machine"]
     return [f"by way of {esp.find(devices, config.esp).name}, if UEFI firmware started the machine"]

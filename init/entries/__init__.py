@@ -44,7 +44,7 @@ def find(place: BootRoot, config: BootConfig, note: Callable[[str], None]) -> li
             known = {
                 entry.kernel
                 for entry in entries
-                if entry.initrds and entry.files in (None, place.boot) and not entry.rescue
+                if (entry.initrds or entry.whole) and entry.files in (None, place.boot) and not entry.rescue
             }
             for entry in source(place, config, note):
                 if source is stated.find or entry.kernel not in known:
@@ -56,7 +56,8 @@ def find(place: BootRoot, config: BootConfig, note: Callable[[str], None]) -> li
     if not entries and config.handover == "switch_root":
         entries = kernels.without_kernel(place, config, note)
     if config.initrd:
-        entries = [entry._replace(initrds=tuple(map(_absolute, config.initrd))) for entry in entries]
+        initrds = tuple(map(_absolute, config.initrd))
+        entries = [entry if entry.whole else entry._replace(initrds=initrds) for entry in entries]
     return entries
 
 
@@ -98,7 +99,7 @@ def of_snapshot(
     place = mounts.with_snapshot(place, like.place, note)
     found = list(kernels.find(place, config, note)) or list(on_partitions(devices, [place], config, lambda _: None))
     found.sort(key=lambda entry: entry.sort_key, reverse=True)
-    if not found and like.files is not None:
+    if not found and like.files is not None and not like.whole:
         found = [stated.with_root(like, place, config)]
     if not found:
         note(f"{snapshot.where}: no kernel in it")

@@ -34,6 +34,16 @@ class Counter(NamedTuple):
         return f"{directory}/{stem[: stem.rindex('+')]}+{max(0, self.left - 1)}-{self.done + 1}{dot}{suffix}"
 
 
+class Whole(NamedTuple):
+    """A unified kernel image that is started as it was signed: what is inside counts, and nothing that is outside.
+
+    ``path`` is from the top of ``partition``, where the firmware can start it in its place; None when it can not.
+    """
+
+    partition: Partition | None
+    path: str
+
+
 class BootEntry(NamedTuple):
     """One thing that can be booted.  Paths are in ``place``'s tree, or in ``files`` when that is given.
 
@@ -55,6 +65,7 @@ class BootEntry(NamedTuple):
     appended: tuple[File, ...] = ()  # archives that go behind the initrds: poolboot.append-initrd=
     counter: Counter | None = None  # the file to count down, when it may be
     snapshot: Snapshot | None = None  # which earlier state of a root this boots; None for a root as it is now
+    whole: Whole | None = None  # set: ``kernel`` is the image, ``cmdline`` "" or its profile ("@1")
 
     @property
     def name(self) -> str:
@@ -70,7 +81,7 @@ class BootEntry(NamedTuple):
     def sort_key(self) -> tuple[bool, bool, _version.Key]:
         """Larger is better, within one root: a kernel with its initrd first, entries that stop in a rescue mode after
         those that start the system, then the newer one.  An entry that used up its tries counts as one without."""
-        return (bool(self.initrds) and self.tries_left != 0, not self.rescue, _version.key(self.version))
+        return (bool(self.initrds or self.whole) and self.tries_left != 0, not self.rescue, _version.key(self.version))
 
     @property
     def rescue(self) -> bool:
@@ -81,9 +92,12 @@ class BootEntry(NamedTuple):
         """The file or section that ``kernel`` or one of ``initrds`` names.  Raises the driver's errors."""
         return pe.open_file(self.files or self.place.filesystem, path)
 
-    def open_kernel(self) -> File:
-        """The kernel, out of what it is wrapped in.  Raises Unsupported, Corrupt, TooLarge, the driver's errors."""
-        return formats.open_kernel(self.files or self.place.filesystem, self.kernel)
+    def open_kernel(self, whole: bool = False) -> File:
+        """The kernel, out of what it is wrapped in; with ``whole`` not out of a unified image.
+
+        Raises Unsupported, Corrupt, TooLarge, the driver's errors.
+        """
+        return formats.open_kernel(self.files or self.place.filesystem, self.kernel, whole)
 
     def open_initrds(self) -> list[File]:
         """All parts of the initrd in order.  Raises the driver's errors."""
@@ -91,5 +105,7 @@ class BootEntry(NamedTuple):
 
     def describe(self) -> str:
         """As the "booting" line of the console has it."""
+        if self.whole:
+            return f"{self.title} kernel={self.kernel} initrd=its-own cmdline={self.cmdline or 'its-own'}"
         initrds = ",".join([*self.initrds, *(file.path for file in self.appended)])
         return f"{self.title} kernel={self.kernel or 'none'} initrd={initrds or 'none'} cmdline={self.cmdline}"

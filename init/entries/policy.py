@@ -88,7 +88,7 @@ def _usual(entries: Sequence[BootEntry]) -> tuple[BootEntry, str]:
     usual = next((entry for entry in entries if entry.default and entry.place.where == first.place.where), None)
     if usual is not None and usual.tries_left != 0:
         return usual, f"it is the default of the boot loader's configuration on {usual.source}"
-    if not first.initrds:
+    if not first.initrds and not first.whole:
         return first, "it is the newest kernel on the first bootable root, and none has an initrd"
     return first, "it is the newest kernel with an initrd on the first bootable root"
 

@@ -13,8 +13,8 @@ from init import config as _config
 from init import roots
 from init.config import BootConfig
 from init.entries import bls, blsrules, cmdline, grubenv, kernels, snapshots, uki
-from init.entries.entry import BootEntry, Counter
-from init.entries.item import Item, Listing, has_uuid, in_boot, is_file, locate
+from init.entries.entry import BootEntry, Counter, Whole
+from init.entries.item import DEVICE_TREE, Item, Listing, has_uuid, in_boot, is_file, locate
 from init.entries.mounts import BOOT, at_boot
 from init.kernel import image, pe
 from init.roots import TOP_LEVEL, BootRoot
@@ -286,6 +286,8 @@ def _entry(
     default: bool,
     partition: Partition | None = None,
 ) -> BootEntry:
+    if config.whole and (parts := pe.named(files, item.kernel)):
+        return _whole(item, parts[0], parts[2], place, files, where, config, default, partition)
     remarks = list(item.remarks)
     if config.cmdline:
         text, _ = cmdline.compute(place, config, _initrd(files, item))
@@ -313,6 +315,40 @@ def _entry(
         default=default,
         tries_left=item.tries_left,
         counter=_counter(item, partition, files is place.boot),
+    )
+
+
+def _whole(
+    item: Item,
+    path: str,
+    profile: str,
+    place: BootRoot,
+    files: Filesystem,
+    where: str,
+    config: BootConfig,
+    default: bool,
+    partition: Partition | None,
+) -> BootEntry:
+    """A unified image that is not taken apart: of what its sections say only the list makes use."""
+    remarks = [remark for remark in item.remarks if remark != DEVICE_TREE]
+    if config.cmdline or config.append:
+        remarks.append("its command line is a part of it: poolboot.cmdline= and poolboot.append= change nothing")
+    there = partition if files is not place.boot or path.startswith(BOOT + "/") else None
+    return BootEntry(
+        id=f"{where.removesuffix('/')}/{item.id}",
+        title=item.title,
+        source=where,
+        place=place,
+        kernel=path,
+        initrds=(),
+        cmdline=f"@{profile}" if profile else "",
+        version=_release(item, place, files),
+        notes=tuple(remarks),
+        files=None if files is place.filesystem else files,
+        default=default,
+        tries_left=item.tries_left,
+        counter=_counter(item, partition, files is place.boot),
+        whole=Whole(there, path.removeprefix(BOOT) if files is place.boot else path),
     )
 
 

@@ -107,6 +107,10 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None], only
     """
     first: FsError | None = None
     names = [name for name in ways(config.handover, config.whole) if only is None or name in only]
+    if config.require_uki:
+        if not entry.whole:
+            raise Refused(f"{entry.kernel or entry.title} is no unified kernel image, and poolboot.require-uki")
+        names = [name for name in names if name == "firmware"]
     for name in names:
         try:
             WAYS[name].stage(entry, config, say)

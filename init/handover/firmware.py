@@ -30,6 +30,8 @@ OWN = "poolboot: "
 """Descriptions of our boot options begin with it."""
 ATTEMPT = "attempt"
 """The file on the ESP that remembers what was staged last, the generation of its root, and how often."""
+ATTEMPT_VARIABLE = "Attempt"
+"""Our EFI variable that remembers the same of what was started where it lies."""
 TRIES = 3
 """More than one: power cuts happen."""
 MAX_CMDLINE = 2047  # bytes; arch/x86/include/asm/setup.h:COMMAND_LINE_SIZE less the NUL, v6.12
@@ -37,6 +39,8 @@ MAX_CMDLINE = 2047  # bytes; arch/x86/include/asm/setup.h:COMMAND_LINE_SIZE less
 
 def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> None:
     """Write ``entry``'s files, make the boot option and set BootNext.
+
+    A unified image that is to stay whole is written as it is, or started where it lies when the firmware can.
 
     Raises Refused, or the driver's FsError when the root cannot be read.
     """
@@ -51,18 +55,23 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
         raise Refused("this machine has no EFI variables: it was not started by UEFI firmware")
     kernel = entry.open(entry.kernel)  # as it is: the firmware starts zboot programs and unified images itself
     preflight(kernel, os.uname().machine, secure_boot(variables))
+    if entry.whole and entry.appended:
+        raise Refused(f"{entry.kernel} is started whole: poolboot.append-initrd= would not be a part of it")
+    if entry.whole and entry.whole.partition:
+        _stage_in_place(entry, kernel, variables, config.boot_order, say)
+        return
     disks, modules = Disks(), Modules(read_modules())
     try:
         for name in ("nls_cp437", "nls_ascii", "vfat"):
             modules.load(name)
         disks.scan()
         partition = esp.find(disks.devices, config.esp)
-        initrds = entry.open_initrds()
+        initrds = [] if entry.whole else entry.open_initrds()
         progress = Progress("reading kernel and initrd", sum(file.size for file in (kernel, *initrds)), say)
         contents = [esp.content("linux", ".efi", [kernel], progress)]
         if initrds:
             contents.append(esp.content("initrd", ".img", initrds, progress))
-        options = load_options([one.name for one in contents], entry.cmdline)
+        options = profile_options(entry) if entry.whole else load_options([one.name for one in contents], entry.cmdline)
         with esp.mounted(partition) as root:
             directory = f"{root}/{esp.DIRECTORY}"
             attempt = Attempt(_identity(contents), entry.place.root.generation, 1)
@@ -78,6 +87,37 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
         raise Refused(f"staging on the EFI system partition: {esp.explain(error)}") from error
     finally:
         disks.close()
+
+
+def _stage_in_place(
+    entry: BootEntry, kernel: File, variables: Variables, order: bool, say: Callable[[str], None]
+) -> None:
+    """Have the firmware start a unified image where it lies: its addons are there, and it judges all of them.
+
+    Raises Refused and FirmwareError.
+    """
+    from init.firmware import esp
+    from init.firmware.efivars import POOLBOOT
+
+    assert entry.whole is not None
+    partition, path = entry.whole
+    assert partition is not None
+    if entry.counter is not None and entry.tries_left:
+        path = entry.counter.counted_down()  # its name by then: init/firmware/keeper.py
+    content = esp.content("linux", ".efi", [kernel], Progress(f"reading {entry.kernel}", kernel.size, say))
+    value = variables.get(ATTEMPT_VARIABLE, POOLBOOT)
+    last = parse_attempt(value.data.decode("ascii", "replace")) if value else None
+    attempt = next_attempt(last, Attempt(_identity([content]), entry.place.root.generation, 1))
+    number = point_at_file(variables, partition, path, profile_options(entry), entry.title, order)
+    variables.set(ATTEMPT_VARIABLE, POOLBOOT, attempt.line())
+    say(f"the firmware starts Boot{number:04X} next: {path} on {partition.name}, whole")
+
+
+def profile_options(entry: BootEntry) -> bytes:
+    """What the stub in a unified image gets: which profile, and nothing else.  Source: systemd-stub(7), v257."""
+    from init.firmware.efivars import ucs2
+
+    return ucs2(entry.cmdline) if entry.cmdline else b""
 
 
 def go() -> None:
@@ -128,9 +168,14 @@ def read_attempt(directory: str) -> Attempt | None:
     """The last attempt, None when there was none or the file is damaged."""
     try:
         with open(f"{directory}/{ATTEMPT}", encoding="ascii", errors="replace") as file:
-            words = file.read(4096).split()
+            return parse_attempt(file.read(4096))
     except OSError:
         return None
+
+
+def parse_attempt(text: str) -> Attempt | None:
+    """The attempt that a line tells of, None when it is damaged."""
+    words = text.split()
     if len(words) != 3 or not (words[1] + words[2]).isdecimal():
         return None
     return Attempt(words[0], int(words[1]), int(words[2]))
@@ -165,12 +210,20 @@ def referenced(variables: Variables) -> list[str]:
 
 
 def point_at(variables: Variables, partition: Partition, kernel: str, options: bytes, title: str, order: bool) -> int:
-    """Make the boot option for a staged kernel and set BootNext, and BootOrder when asked; returns its number."""
-    from init.firmware.bootvars import BootMenu, device_path
+    """As point_at_file() for a staged kernel."""
     from init.firmware.esp import DIRECTORY
 
+    return point_at_file(variables, partition, f"/{DIRECTORY}/{kernel}", options, title, order)
+
+
+def point_at_file(
+    variables: Variables, partition: Partition, file: str, options: bytes, title: str, order: bool
+) -> int:
+    """Make the boot option for ``file`` and set BootNext, and BootOrder when asked; returns its number."""
+    from init.firmware.bootvars import BootMenu, device_path
+
     menu = BootMenu(variables)
-    path = device_path(firmware_partition(partition, sector_size(partition)), f"\\{DIRECTORY}\\{kernel}")
+    path = device_path(firmware_partition(partition, sector_size(partition)), file)
     number = menu.put(f"{OWN}{title}", path, options, OWN)
     if order:
         menu.set_order([number, *(other for other in menu.order() if other != number)])
@@ -182,7 +235,7 @@ def firmware_partition(partition: Partition, sector: int) -> FirmwarePartition:
     """The partition as a device path has it; ``sector`` is the disk's logical sector size in bytes."""
     from init.firmware.bootvars import Partition as FirmwarePartition
 
-    gpt = partition.type != "0xef"
+    gpt = not partition.type.startswith("0x")  # of MBRs: init/firmware/esp.py:TYPES, init/entries/stated.py:MBR_TYPES
     if gpt:
         a, b, c, d, e = partition.uuid.split("-")
         signature = b"".join(bytes.fromhex(part)[::-1] for part in (a, b, c)) + bytes.fromhex(d + e)

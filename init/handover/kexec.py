@@ -67,7 +67,7 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
     """
     preflight(entry)
     with CLOCK.of(READ):
-        files, parts = [entry.open_kernel()], entry.open_initrds()
+        files, parts = [entry.open_kernel(config.whole)], entry.open_initrds()
         size = sum(file.size for file in (*files, *parts))
         progress = Progress("reading kernel and initrd", size, say)
         kernel = load(files, progress)
@@ -100,14 +100,17 @@ def go() -> None:
         raise Refused(f"reboot(KEXEC): {_name(error)}: {error.strerror}") from error
 
 
-def preflight(entry: BootEntry, available: int | None = None, machine: str | None = None) -> list[str]:
+def preflight(
+    entry: BootEntry, available: int | None = None, machine: str | None = None, whole: bool = False
+) -> list[str]:
     """Check what can be known before anything large is read; returns what was found, a line each.
 
-    ``available`` is the free memory in bytes (default: this machine's).  Raises Refused, TooLarge, Unsupported,
-    Corrupt, NotFound.
+    ``available`` is the free memory in bytes (default: this machine's), ``whole`` as BootConfig has it.
+
+    Raises Refused, TooLarge, Unsupported, Corrupt, NotFound.
     """
     filesystem = entry.place.filesystem
-    kernel = entry.open_kernel()
+    kernel = entry.open_kernel(whole)
     facts = image.identify(kernel, machine or os.uname().machine)
     initrds = entry.open_initrds()
     sizes = [kernel.size, *(file.size for file in initrds)]

@@ -43,14 +43,19 @@ _MAGICS = (
 Decoder = Callable[[File, int], Iterator[bytes]]
 
 
-def open_kernel(filesystem: Filesystem, path: str) -> File:
+def open_kernel(filesystem: Filesystem, path: str, whole: bool = False) -> File:
     """The kernel that ``path`` holds, ready for the kernel's loader; ``path`` may name a section of a PE file.
+
+    With ``whole`` none is taken out of a unified image: its signature is about all of it.
 
     Raises Unsupported for a wrapping that cannot be undone here, Corrupt for a damaged one, TooLarge, and the
     driver's errors.  A file of an unknown format comes back as it is: what takes it will say so.
     """
     file = pe.open_file(filesystem, path)
+    parted = isinstance(file, Part)
     for _ in range(MAX_WRAPPINGS):
+        if whole and (parted or (wrapping(file.read(0, HEAD)) == "PE" and _linux_section(file))):
+            raise Unsupported("parts of a unified image", f"{path} is started whole by the firmware, or not at all")
         inner = unwrap(file)
         if inner is None:
             return file

@@ -114,16 +114,25 @@ def profiles(found: list[Section]) -> list[Profile]:
     return [Profile(number, shared | own) for number, own in enumerate(split[:MAX_PROFILES] or [{}])]
 
 
+def named(filesystem: Filesystem, path: str) -> tuple[str, str, str] | None:
+    """The PE file, the section and the profile ("" for the first) that a path names; None when it is that of a file."""
+    name, mark, wanted = path.rpartition(MARK)
+    if not mark or not wanted.startswith(".") or filesystem.exists(path):
+        return None
+    section, _, number = wanted.partition("@")
+    return name, section, number
+
+
 def open_file(filesystem: Filesystem, path: str) -> File:
     """The file that an Item's kernel or initrd names: a whole file, or a section of a PE file ("x.efi#.initrd@1").
 
     Raises the driver's errors, NotFound for a section that is not there, and Corrupt.
     """
-    name, mark, wanted = path.rpartition(MARK)
-    if not mark or not wanted.startswith(".") or filesystem.exists(path):
+    parts = named(filesystem, path)
+    if parts is None:
         return filesystem.open(path)
+    name, section, number = parts
     file = filesystem.open(name)
-    section, _, number = wanted.partition("@")
     for profile in profiles(sections(file)[1]):
         if str(profile.number) == (number or "0") and section in profile.sections:
             found = profile.sections[section]

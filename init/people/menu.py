@@ -14,6 +14,7 @@ from init.people.gate import Gate
 
 LIST, DETAILS, EDIT, HELP = "list", "details", "edit", "help"
 
+WHOLE = "its command line is a part of what is signed"
 DIGIT_PATIENCE = 3.0  # seconds between the digits of one number
 
 HELP_LINES = (
@@ -174,6 +175,8 @@ class Menu:
         elif key in ("enter", "accept", "b"):
             if item.snapshot is None or self._free(key, MENU):
                 self.outcome = Outcome(item)
+        elif key == "e" and item.whole:
+            self.message = WHOLE
         elif key == "e" and self._free(key, EDITOR, typed=True):
             self.line, self.page = Line(item.cmdline), EDIT
         elif key == "m" and self._free(key, EDITOR):
@@ -273,9 +276,9 @@ def details(entry: BootEntry | Snapshot) -> list[tuple[str, str]]:
         ("id", entry.id),
         ("source", entry.source),
         ("kernel", entry.kernel + (f"  (version {entry.version})" if entry.version else "")),
-        *(("initrd", path) for path in entry.initrds or ("none",)),
+        *(("initrd", path) for path in entry.initrds or ("its own" if entry.whole else "none",)),
         ("root", root + (", read-only" if place.root.readonly else "")),
-        ("cmdline", entry.cmdline),
+        ("cmdline", entry.cmdline or ("its own" if entry.whole else "")),
     ]
     if entry.tries_left is not None:
         facts.append(("tries", f"{entry.tries_left} left of boot counting"))

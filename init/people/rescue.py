@@ -22,7 +22,7 @@ from init.machine import syscalls
 from init.machine.devices import Disks, human
 from init.people import chooser
 from init.people.gate import Gate
-from init.people.menu import Menu
+from init.people.menu import WHOLE, Menu
 from init.roots import tree_name
 from init.survey import Survey, pool_line
 
@@ -194,6 +194,9 @@ class Rescue:
             return None
         if not words:
             return entry
+        if entry.whole:
+            self._line(f"boot: {WHOLE}")
+            return None
         return entry._replace(cmdline=f"{entry.cmdline} {words}") if self._let_in("boot", EDITOR, typed=True) else None
 
     def _menu(self) -> BootEntry | None:
@@ -421,8 +424,8 @@ def entry_lines(number: int, entry: BootEntry) -> list[str]:
     lines = [
         f"entry {number} {entry.title} ({entry.source})",
         f"    id {entry.id}",
-        f"    kernel {entry.kernel} initrd {' '.join(entry.initrds) or 'none'}",
-        f"    cmdline {entry.cmdline}",
+        f"    kernel {entry.kernel} initrd {' '.join(entry.initrds) or ('its own' if entry.whole else 'none')}",
+        f"    cmdline {entry.cmdline or ('its own' if entry.whole else '')}",
     ]
     return [printable(line, "") for line in (*lines, *(f"    note: {note}" for note in entry.notes))]
 

@@ -21,8 +21,8 @@ packages="$packages mtools fdisk dosfstools xorriso sbsigntool openssl"
 packages="$packages cpio lz4 lzop bzip2"
 # virt-firmware compiles crypt_r, from Python 3.13 on.
 packages="$packages libcrypt-dev"
-# Only `make arm64`: the cross compiler, and machines of that kind.
-[ "${1:-}" != --arm64 ] || packages="$packages gcc-aarch64-linux-gnu qemu-system-arm qemu-efi-aarch64"
+# Only `make arm64`: the cross compiler, machines of that kind, and the emulator in which the build starts the program.
+[ "${1:-}" != --arm64 ] || packages="$packages gcc-aarch64-linux-gnu qemu-system-arm qemu-efi-aarch64 qemu-user"
 
 log=build/setup.log
 log_started=

@@ -17,9 +17,9 @@ import sysconfig
 from pathlib import Path
 from typing import NamedTuple
 
-from artefacts import cache, elf, native
+from artefacts import cache, elf, native, started
 from artefacts.counters import Files, Tally
-from artefacts.steps import BuildError, run, short, step
+from artefacts.steps import BuildError, run, short, step, warn
 from artefacts.toolchain import NATIVE, Toolchain
 
 PROJECT = native.PROJECT
@@ -87,7 +87,7 @@ def _build(output: Path, static: bool, chain: Toolchain) -> Program:
     key = output / ("init.key" if static else "init-dynamic.key")
     identity = _identity(static, chain)
     program = _existing(output, static)
-    if program is not None and key.exists() and key.read_text() == identity:
+    if program is not None and key.exists() and key.read_text() == identity and _still_starts(program, chain):
         print(f"build: {short(program.binary)} is up to date", flush=True)
         return program
     key.unlink(missing_ok=True)
@@ -100,10 +100,18 @@ def _build(output: Path, static: bool, chain: Toolchain) -> Program:
     with step("compiling the program with Nuitka", output / "logs" / "nuitka.log", made):
         dist = _nuitka(output, work, [one.name for one in extensions], static, chain)
         program = _install(dist, output, static, chain)
-    if static:
-        elf.check_static(program.binary)
     key.write_text(identity)
     return program
+
+
+def _still_starts(program: Program, chain: Toolchain) -> bool:
+    """Whether it is still what it was: a crash of the machine leaves empty files, an upgrade other libraries."""
+    try:
+        started.check(program.binary, chain)
+    except BuildError as error:
+        warn(f"{error.message}: it is made anew")
+        return False
+    return True
 
 
 def _existing(output: Path, static: bool) -> Program | None:
@@ -195,25 +203,43 @@ def _install(dist: Path, output: Path, static: bool, chain: Toolchain) -> Progra
         if libraries:
             names = ", ".join(path.name for path in libraries)
             raise BuildError(f"the program would load {names}", "add the module to _UNWANTED in artefacts/program.py")
-        shutil.copyfile(dist / "init", output / "init.new")
-        run([chain.tool("strip"), output / "init.new"], log=log, hint=chain.hint)
-        (output / "init.new").chmod(0o755)
-        (output / "init.new").rename(output / "init")
+        fresh = output / "init.new"
+        shutil.copyfile(dist / "init", fresh)
+        run([chain.tool("strip"), fresh], log=log, hint=chain.hint)
+        fresh.chmod(0o755)
+        elf.check_static(fresh)
+        _start(fresh, fresh, chain)
+        fresh.rename(output / "init")
     else:
-        target = output / "init.dist"
+        target, fresh = output / "init.dist", output / "init.dist.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(dist, fresh)
+        run(["strip", fresh / "init", *(fresh / path.relative_to(dist) for path in libraries)], log=log)
+        _start(fresh / "init", fresh, chain)
         shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(dist, target)
-        run(["strip", target / "init", *(target / path.relative_to(dist) for path in libraries)], log=log)
+        fresh.rename(target)
     made = _existing(output, static)
     assert made is not None
     return made
+
+
+def _start(binary: Path, whole: Path, chain: Toolchain) -> None:
+    """Start a new program; one that is refused lies beside its place, to be looked into."""
+    try:
+        started.check(binary, chain)
+    except BuildError:
+        refused = whole.with_name(f"{whole.name.removesuffix('.new')}.refused")
+        if refused.is_dir():
+            shutil.rmtree(refused)
+        whole.rename(refused)
+        raise
 
 
 def _identity(static: bool, chain: Toolchain) -> str:
     """A hash of everything that goes into the program."""
     digest = hashlib.sha256()
     files = [path for top in _SOURCES for kind in ("*.py", "*.c") for path in (PROJECT / top).rglob(kind)]
-    for path in sorted([*files, *Path(__file__).parent.glob("*.py")]):
+    for path in sorted([*files, *Path(__file__).parent.glob("*.py"), started.POOL]):
         digest.update(f"{path.relative_to(PROJECT)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     versions = {
         name: importlib.metadata.version(name) for name in ("nuitka", "cython", "zstandard", "crc32c", "xxhash")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from fsdrivers.errors import FsError, IsADirectory
 from fsdrivers.filesystem import DIRECTORY, FILE, SYMLINK, File, Filesystem, Node, Stat
-from fsdrivers.traverse import Found, walk
+from fsdrivers.traverse import Found, Links, relative, walk
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -70,7 +70,7 @@ class _Copy:
 
     def __init__(self, filesystem: Filesystem, warn: Callable[[str], None], progress: Progress) -> None:
         self._fs, self._warn = filesystem, warn
-        self._links: dict[Node, str] = {}
+        self._links = Links()
         self._directories: list[tuple[str, Node, Stat]] = []
         self._progress = progress
         self._root = os.geteuid() == 0
@@ -81,9 +81,8 @@ class _Copy:
         if status.type != DIRECTORY:
             self._one(Found(path, node, status, None), target)
         else:
-            base = path.rstrip("/") + "/"
-            for found in walk(self._fs, base):
-                below = found.path[len(base) :] if found.path.startswith(base) else ""
+            for found in walk(self._fs, path.rstrip("/") + "/"):
+                below = relative(found.path, path)
                 self._one(found, os.path.join(target, below) if below else target)
         # Last, and from the inside out: writing into a directory changes its time, and it may be read-only.
         for directory, own, about in reversed(self._directories):
@@ -114,7 +113,7 @@ class _Copy:
         self._warn(f"{path}: not copied: {error}")
 
     def _make(self, node: Node, status: Stat, path: str, target: str) -> None:
-        known = self._links.get(node)
+        known = self._links.before(node)
         if known is not None:
             _unlink(target)
             os.link(known, target, follow_symlinks=False)
@@ -133,8 +132,7 @@ class _Copy:
                 os.mknod(target, status.st_mode, os.makedev(*status.rdev))
             self._attributes(target, node, status)
         self._progress.files += 1
-        if status.nlink > 1:
-            self._links[node] = target
+        self._links.add(node, status, target)
 
     def _file(self, node: Node, status: Stat, path: str, target: str) -> None:
         try:

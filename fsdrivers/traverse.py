@@ -1,4 +1,8 @@
-"""The one way through a tree: what the desk's commands, scrubs and copies of a root all walk with."""
+"""The one way through a tree: what the desk's commands, scrubs, mounts and copies of a root have in common.
+
+The order of names, damage that does not end a walk, trees nested in others, loops, names that no kernel would create,
+objects with several names, paths as seen from where the walk began.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +64,33 @@ def sorted_entries(filesystem: Filesystem, directory: Node) -> list[DirEntry]:
     """The entries of ``directory`` by name; raises Corrupt for names that no kernel would create."""
     children = sorted(filesystem.entries(directory), key=lambda entry: entry.name)
     for child in children:
-        # Such a name would leave the tree when used as a path on the reader's side.
-        if child.name in ("", ".", "..") or "/" in child.name or "\0" in child.name:
+        if not creatable(child.name):
             raise Corrupt(filesystem.root_name or filesystem.kind, f"directory entry named {child.name!r}", 0)
     return children
+
+
+def creatable(name: str) -> bool:
+    """Whether a kernel would create an entry of that name; used as a path, another could lead out of the tree."""
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
+
+
+def relative(path: str, start: str) -> str:
+    """``path``, met on a walk from ``start``, as seen from there; "" for ``start`` itself."""
+    base = start.rstrip("/") + "/"
+    return path[len(base) :] if path.startswith(base) else ""
+
+
+class Links:
+    """Objects with several names, and the one of these under which each was met first."""
+
+    def __init__(self) -> None:
+        self._first: dict[Node, str] = {}
+
+    def before(self, node: Node) -> str | None:
+        """The name that ``node`` was added with; None when it was not."""
+        return self._first.get(node)
+
+    def add(self, node: Node, status: Stat, name: str) -> None:
+        """``node`` has been dealt with as ``name``.  Only what may be met again is kept: directories never are."""
+        if status.nlink > 1 and status.type != DIRECTORY:
+            self._first[node] = name

@@ -8,8 +8,8 @@ from typing import BinaryIO
 
 from fsdrivers.desk.walk import NANO, Nanoseconds
 from fsdrivers.errors import FsError
-from fsdrivers.filesystem import FILE, SYMLINK, File, Filesystem, Node, Stat
-from fsdrivers.traverse import walk
+from fsdrivers.filesystem import DIRECTORY, FILE, SYMLINK, File, Filesystem, Node, Stat
+from fsdrivers.traverse import Links, relative, walk
 
 _TYPES = {
     "directory": tarfile.DIRTYPE,
@@ -28,8 +28,7 @@ def write(filesystem: Filesystem, path: str, out: BinaryIO, warn: Callable[[str]
     ``warn`` and left out, and the result is False.  A file that turns out damaged in its middle is filled with
     zeros to its announced length (the archive would be unreadable behind it otherwise) and told as well.
     """
-    base = path.rstrip("/") + "/"
-    first: dict[Node, str] = {}
+    links = Links()
     complete = True
     for found in walk(filesystem, path):
         if found.error is not None:
@@ -37,9 +36,11 @@ def write(filesystem: Filesystem, path: str, out: BinaryIO, warn: Callable[[str]
             complete = False
         if found.stat is None or found.stat.type not in (*_TYPES, FILE):
             continue
-        name = found.path[len(base) :] if found.path.startswith(base) else found.path.rsplit("/", 1)[-1]
+        name = relative(found.path, path)
+        if not name and found.stat.type != DIRECTORY:
+            name = found.path.rsplit("/", 1)[-1]
         try:
-            member = _member(filesystem, found.node, found.stat, "./" + name if name else ".", first)
+            member = _member(filesystem, found.node, found.stat, "./" + name if name else ".", links)
         except FsError as error:
             warn(f"{found.path}: left out: {error}")
             complete = False
@@ -51,7 +52,7 @@ def write(filesystem: Filesystem, path: str, out: BinaryIO, warn: Callable[[str]
     return complete
 
 
-def _member(filesystem: Filesystem, node: Node, status: Stat, name: str, first: dict[Node, str]) -> tarfile.TarInfo:
+def _member(filesystem: Filesystem, node: Node, status: Stat, name: str, links: Links) -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
     member.mode, member.uid, member.gid = status.mode, status.uid, status.gid
     member.mtime = status.mtime // NANO
@@ -59,8 +60,8 @@ def _member(filesystem: Filesystem, node: Node, status: Stat, name: str, first: 
     for key, value in filesystem.xattrs(node).items():
         # the value is bytes: pax records are UTF-8, and GNU tar and bsdtar take them as they come
         member.pax_headers[f"SCHILY.xattr.{key}"] = value.decode("utf-8", "surrogateescape")
-    if status.nlink > 1 and node in first:
-        member.type, member.linkname = tarfile.LNKTYPE, first[node]
+    if (known := links.before(node)) is not None:
+        member.type, member.linkname = tarfile.LNKTYPE, known
         return member
     if status.type == FILE:
         member.type, member.size = tarfile.REGTYPE, status.size
@@ -69,8 +70,7 @@ def _member(filesystem: Filesystem, node: Node, status: Stat, name: str, first: 
     if status.type == SYMLINK:
         member.linkname = filesystem.link_target(node)
     member.devmajor, member.devminor = status.rdev
-    if status.nlink > 1 and status.type != "directory":
-        first[node] = name
+    links.add(node, status, name)
     return member
 
 

@@ -17,6 +17,7 @@ from fsdrivers.errors import Corrupt, FsError, NotFound
 from fsdrivers.filesystem import DirEntry, Filesystem, Node, Stat
 from fsdrivers.fuse import layout
 from fsdrivers.fuse.nodes import Known, Nodes, inode_number
+from fsdrivers.traverse import creatable
 
 BUFFER = 1 << 17  # bytes of the largest request: a name or an xattr that nobody can set here
 MAX_READ = 1 << 20  # bytes of one READ: 256 pages, the protocol's limit before Linux 6.13
@@ -321,7 +322,7 @@ class Server:
         room = size
         for entry in listing:
             name = os.fsencode(entry.name)
-            if entry.name in ("", ".", "..") or b"/" in name or b"\0" in name or len(name) > _NAMELEN:
+            if not creatable(entry.name) or len(name) > _NAMELEN:
                 self._complain(f"directory entry named {entry.name!r} is passed over: no kernel would create it")
                 continue
             length = -(-(layout.DIRENT.size + len(name)) // 8) * 8

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from fsdrivers import copyout
 from fsdrivers.errors import FsError, TooLarge
-from fsdrivers.filesystem import DIRECTORY, FILE, DirEntry, File, Filesystem, Node, Piece, Stat
-from fsdrivers.traverse import walk
+from fsdrivers.filesystem import FILE, DirEntry, File, Filesystem, Node, Piece, Stat
+from fsdrivers.traverse import Links, walk
 from init.machine.devices import human
 from init.refused import Refused
 
@@ -76,7 +76,7 @@ def measure(
     Now and then ``say`` is told how far that is.  Raises the first FsError: half a system is none.
     """
     data = objects = 0
-    linked: set[Node] = set()
+    links = Links()
     speak = clock() + SPEAK
     for found in walk(tree):
         if clock() >= speak:
@@ -84,10 +84,9 @@ def measure(
             say(f"measured {objects} objects so far, {human(data)}")
         if found.error is not None or found.stat is None:
             raise found.error or FsError(found.path)
-        if found.stat.nlink > 1 and found.stat.type != DIRECTORY:
-            if found.node in linked:
-                continue
-            linked.add(found.node)
+        if links.before(found.node) is not None:
+            continue
+        links.add(found.node, found.stat, found.path)
         objects += 1
         if found.stat.type == FILE:
             size = found.stat.size

@@ -212,6 +212,12 @@ def test_tar_is_what_tar_reads(image: str, tmp_path: Path, capfdbinary: pytest.C
     assert (os.fsencode(tmp_path) + b"/caf\xe9") in [
         os.path.join(os.fsencode(tmp_path), n) for n in os.listdir(os.fsencode(tmp_path))
     ]
+    listing = subprocess.run(["tar", "-t"], input=archive, check=True, capture_output=True).stdout.split()
+    assert listing[0] == b"./"
+    assert b"./etc/" not in listing
+    assert run("tar", "-a", image, "/etc/passwd") == 0
+    archive = capfdbinary.readouterr().out
+    assert subprocess.run(["tar", "-t"], input=archive, check=True, capture_output=True).stdout == b"./passwd\n"
 
 
 def test_tar_of_damage_stays_readable(image: str, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

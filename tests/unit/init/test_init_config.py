@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import PROJECT
 
 from init import config
 from init.entries import policy
@@ -125,3 +128,9 @@ def test_numbers_that_are_none() -> None:
     assert config.number("257") == 257
     assert config.number(endless) is config.number("") is config.number(None) is config.number("-1") is None
     assert policy.find([], endless) is None
+
+
+def test_every_knob_is_documented_and_none_that_is_not_there() -> None:
+    rows = re.findall(r"^\| (`[^|]*)", (PROJECT / "docs" / "knobs.md").read_text(), re.M)
+    told = set(re.findall(r"`([a-z][a-z_.-]*)", " ".join(rows)))
+    assert told == set(config.names())

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 import select
-import stat
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
-from init.console import keys
+from init.console import keys, opening
 from init.console.lineedit import Completer, Line, View, columns
-from init.console.terminal import COLUMNS, KernelLog, Terminal
+from init.console.terminal import COLUMNS, Terminal
 from init.machine import syscalls
 
 PREFIX = "poolboot: "
@@ -246,7 +244,7 @@ class Console:
             return
         self._reopen_at = time.monotonic() + REOPEN
         for lost in list(self._lost):
-            terminal = open_terminal(lost.path, lost.term)
+            terminal = opening.terminal(lost.path, lost.term)
             if terminal is not None:
                 self._lost.remove(lost)
                 self.terminals.append(terminal)
@@ -352,43 +350,10 @@ def _escaped(code: int) -> str:
 
 
 def open_consoles(sys: str = "/sys", dev: str = "/dev", term: str = "") -> Console:
-    """All active consoles of the kernel, or /dev/console when they cannot be had, or else the kernel's log.
-
-    ``term`` is what TERM= on the command line says of serial lines: "dumb" for those that obey nothing, "" unknown.
-    """
-    try:
-        with open(f"{sys}/class/tty/console/active", encoding="ascii") as file:
-            names = file.read().split()
-    except (OSError, ValueError):
-        names = []
-    # tty0 is whatever virtual terminal is in front: it cannot be read from on its own when hung up.
-    paths = [_node(sys, dev, name) for name in names]
-    terminals = [one for path in paths if (one := open_terminal(path, term)) is not None]
-    if not terminals:
-        terminals = [one for one in (open_terminal(f"{dev}/console", term),) if one is not None]
-    if not terminals and (log := _open(f"{dev}/kmsg", os.O_WRONLY)) is not None:
-        terminals = [KernelLog(log)]
-    _standard_streams(terminals, dev)
-    console = Console(terminals=terminals)
+    """The Console of the terminals that opening.terminals() finds, which says what the arguments are."""
+    console = Console(terminals=opening.terminals(sys, dev, term))
     console.raw()
     return console
-
-
-def open_terminal(path: str, term: str = "") -> Terminal | None:
-    """The terminal at ``path``, None when it cannot be opened."""
-    # O_NONBLOCK: a serial line without a carrier, or one that is held up, must not hold us up.
-    fd = _open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
-    if fd is None:
-        return None
-    name = path.rpartition("/")[2]
-    terminal = Terminal(fd, fd, path, full=name.startswith("tty") and name[3:].isdecimal())
-    if not terminal.tty:
-        terminal.path = ""  # a file that only stands for a terminal does not come back
-    elif not terminal.full and term not in ("", "dumb"):
-        terminal.full, terminal.colour = True, not term.startswith("vt")
-    terminal.asked, terminal.term = term == "dumb", term
-    terminal.raw()
-    return terminal
 
 
 def quiet_kernel(parameters: Iterable[tuple[str, str | None]]) -> None:
@@ -399,45 +364,3 @@ def quiet_kernel(parameters: Iterable[tuple[str, str | None]]) -> None:
         syscalls.console_loglevel(QUIET_LEVEL)
     except OSError:  # only the looks suffer
         return
-
-
-def _node(sys: str, dev: str, name: str) -> str:
-    """The path of a terminal's node, made here when the kernel has no devtmpfs to do it."""
-    path = f"{dev}/{name}"
-    if not os.path.exists(path):
-        try:
-            with open(f"{sys}/class/tty/{name}/dev", encoding="ascii") as file:
-                major, minor = file.read().split(":")
-            os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(int(major), int(minor)))
-        except (OSError, ValueError):
-            return path
-    return path
-
-
-def _open(path: str, flags: int) -> int | None:
-    try:
-        return os.open(path, flags | os.O_CLOEXEC)
-    except OSError:
-        return None
-
-
-def _standard_streams(terminals: Sequence[Terminal], dev: str) -> None:
-    """Point descriptors 0 to 2 at a console, so that whatever Python itself prints is seen; at least at something, as
-    the next file that is opened would take their place."""
-    # A description of its own: ours does not block, and print() cannot cope with that.
-    path = next((terminal.path for terminal in terminals if terminal.path), "")
-    fd = _open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK) if path else None
-    if fd is not None:
-        os.set_blocking(fd, True)
-    elif terminals and terminals[0].sink is not None:
-        fd = terminals[0].sink
-    else:
-        fd = _open(f"{dev}/null", os.O_RDWR)
-    for number in (0, 1, 2) if fd is not None else ():
-        try:
-            if fd != number:
-                os.dup2(fd, number)  # type: ignore[arg-type]
-        except OSError:
-            continue
-    if fd is not None and fd > 2 and fd not in [terminal.sink for terminal in terminals]:
-        os.close(fd)

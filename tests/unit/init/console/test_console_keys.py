@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from terminal_grid import Grid
 
-from init.console import console, keys, lineedit, terminal
+from init.console import console, keys, lineedit, opening, terminal
 from init.console.console import Console, Enough
 from init.console.keys import Decoder
 from init.console.lineedit import Line, View
@@ -281,7 +281,7 @@ def test_a_lost_console_comes_back(monkeypatch: pytest.MonkeyPatch, tmp_path: ob
     first, second = Pty(), Pty()
     path = f"{tmp_path}/ttyX"
     os.symlink(first.path, path)
-    opened = console.open_terminal(path)
+    opened = opening.terminal(path)
     assert opened is not None
     os.close(first.ours)
     screen = Console(terminals=[opened])
@@ -378,7 +378,7 @@ def test_a_console_that_comes_back_is_still_a_dumb_one(tmp_path: Path, monkeypat
     first, second = Pty(), Pty()
     path = tmp_path / "ttyX"
     path.symlink_to(first.path)
-    opened = console.open_terminal(str(path), "dumb")
+    opened = opening.terminal(str(path), "dumb")
     assert opened is not None
     screen = Console(terminals=[opened])
     screen._lose(opened)

@@ -1,8 +1,7 @@
-"""The server: reads requests of the kernel from a descriptor of /dev/fuse and answers them from a driver's tree.
+"""The server: reads requests of the kernel from a descriptor of /dev/fuse and has them answered.
 
-One thread, one request at a time.  The tree never changes, so the kernel may keep all it learned: names, attributes,
-symlinks, directory listings and data are asked for once, and opening needs no request at all.
-Sources: include/uapi/linux/fuse.h and fs/fuse/dev.c, dir.c, file.c, readdir.c, v6.12.
+One thread, one request at a time; whatever goes wrong costs the one request.
+Sources: include/uapi/linux/fuse.h and fs/fuse/dev.c, v6.12.
 """
 
 from __future__ import annotations
@@ -10,50 +9,24 @@ from __future__ import annotations
 import errno
 import os
 import select
-import stat as _stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-from fsdrivers.errors import Corrupt, FsError, NotFound
-from fsdrivers.filesystem import DirEntry, Filesystem, Node, Stat
+from fsdrivers.errors import FsError, NotFound
+from fsdrivers.filesystem import Filesystem
 from fsdrivers.fuse import layout
-from fsdrivers.fuse.nodes import Known, Nodes, inode_number
-from fsdrivers.traverse import creatable
+from fsdrivers.fuse.answers import Answers, Refused, Reply
 
 BUFFER = 1 << 17  # bytes of the largest request: a name or an xattr that nobody can set here
-MAX_READ = 1 << 20  # bytes of one READ: 256 pages, the protocol's limit before Linux 6.13
-FOREVER = 1 << 30  # seconds that names and attributes stay true
-LISTINGS = 16  # directories whose listing is under way
-MAX_KEPT = 512  # bytes of extended attributes that are remembered of one object
 MAX_LOGGED = 200  # different complaints that are logged
 IDLE = 10.0  # seconds without a request
 IOV = 1000  # pieces of one reply, below UIO_MAXIOV
-NANO = 1_000_000_000
 
-_NO_XATTRS: dict[str, bytes] = {}
-_NAMELEN, _BLOCK = 255, 4096
 # What a writable file system would be asked for; the mount is read-only, so few of these ever come.
 _WRITES = frozenset((
     layout.SETATTR, layout.SYMLINK, layout.MKNOD, layout.MKDIR, layout.UNLINK, layout.RMDIR, layout.RENAME, layout.LINK,
     layout.WRITE, layout.SETXATTR, layout.REMOVEXATTR, layout.CREATE, layout.FALLOCATE, layout.RENAME2, layout.TMPFILE,
     layout.COPY_FILE_RANGE,
 ))  # fmt: skip
-_DT = {
-    "file": 8, "directory": 4, "symlink": 10, "char": 2, "block": 6, "fifo": 1, "socket": 12, "unknown": 0,
-}  # fmt: skip
-_KNOWN_TYPES = frozenset((
-    _stat.S_IFREG, _stat.S_IFDIR, _stat.S_IFLNK, _stat.S_IFCHR, _stat.S_IFBLK, _stat.S_IFIFO, _stat.S_IFSOCK,
-))  # fmt: skip
-
-Buffer = bytes | bytearray | memoryview
-Reply = list[Buffer]
-
-
-class Refused(Exception):
-    """An answer that is an errno and no news for the log."""
-
-    def __init__(self, code: int) -> None:
-        self.code = code
-        super().__init__(os.strerror(code))
 
 
 class Server:
@@ -64,34 +37,14 @@ class Server:
 
         Raises FsError when the tree's root cannot be read.
         """
-        self._shared = shared
-        self._filesystem, self.fd, self._log = filesystem, fd, log
-        root = filesystem.root()
-        self._nodes = Nodes(root, filesystem.stat(root).inode)
-        self._listings: dict[int, _Listing] = {}
+        self.fd, self._log = fd, log
         self._logged: set[str] = set()
-        self._has_xattrs = type(filesystem).xattrs is not Filesystem.xattrs
-        self._no_open = self._no_opendir = True
-        self._zeros = bytes(0)
+        answers = Answers(filesystem, self._complain, shared)
+        self._nodes, self._handlers, self._init = answers.nodes, answers.handlers, answers.init
         self._running = True
         self._buffer = bytearray(BUFFER)
         self._whole = memoryview(self._buffer)
         os.set_blocking(fd, False)
-        self._handlers: dict[int, Callable[[Known, memoryview], Reply]] = {
-            layout.LOOKUP: self._lookup,
-            layout.GETATTR: self._getattr,
-            layout.READLINK: self._readlink,
-            layout.OPEN: self._open,
-            layout.OPENDIR: self._opendir,
-            layout.READ: self._read,
-            layout.READDIR: self._readdir,
-            layout.READDIRPLUS: self._readdirplus,
-            layout.RELEASE: lambda known, body: [],
-            layout.RELEASEDIR: lambda known, body: [],
-            layout.STATFS: self._statfs,
-            layout.GETXATTR: self._getxattr,
-            layout.LISTXATTR: self._listxattr,
-        }
 
     # --- the loop -----------------------------------------------------------------------------
 
@@ -183,175 +136,12 @@ class Server:
         self._logged.add(text)
         self._log(text if len(self._logged) <= MAX_LOGGED else "further errors are not shown")
 
-    # --- start and bookkeeping ----------------------------------------------------------------
-
-    def _init(self, body: memoryview) -> Reply:
-        """Agree on the protocol: fs/fuse/inode.c:process_init_reply, v6.12."""
-        major, minor, read_ahead, offered = layout.INIT_IN.unpack_from(body)
-        if major != layout.MAJOR or minor < layout.MIN_MINOR:
-            # A newer major asks again when it sees ours; an older one cannot be served.
-            if major > layout.MAJOR:
-                return [layout.INIT_OUT.pack(layout.MAJOR, layout.MINOR, *(0,) * 9)]
-            self._complain(f"the kernel speaks FUSE {major}.{minor}, {layout.MAJOR}.{layout.MIN_MINOR} is needed")
-            raise Refused(errno.EPROTO)
-        wanted = (
-            layout.ASYNC_READ | layout.DO_READDIRPLUS | layout.NO_OPEN_SUPPORT | layout.NO_OPENDIR_SUPPORT
-            | layout.PARALLEL_DIROPS | layout.MAX_PAGES | layout.CACHE_SYMLINKS
-        )  # fmt: skip
-        if self._has_xattrs and self._shared:
-            wanted |= layout.POSIX_ACL
-        flags = offered & wanted
-        self._no_open = bool(flags & layout.NO_OPEN_SUPPORT)
-        self._no_opendir = bool(flags & layout.NO_OPENDIR_SUPPORT)
-        answer = layout.INIT_OUT.pack(
-            layout.MAJOR, min(minor, layout.MINOR), read_ahead, flags,
-            12, 9,  # max_background, congestion_threshold: the kernel's defaults
-            _BLOCK, 1,  # max_write (nobody writes), time granularity in ns
-            MAX_READ // _BLOCK, 0, 0,
-        )  # fmt: skip
-        return [answer]
-
     def _batch_forget(self, body: memoryview) -> None:
         count, _ = layout.BATCH_FORGET_IN.unpack_from(body)
         start = layout.BATCH_FORGET_IN.size
         count = min(count, (len(body) - start) // layout.FORGET_ONE.size)
         for number, lookups in layout.FORGET_ONE.iter_unpack(body[start : start + count * layout.FORGET_ONE.size]):
             self._nodes.forget(number, lookups)
-
-    # --- names and attributes -----------------------------------------------------------------
-
-    def _lookup(self, parent: Known, body: memoryview) -> Reply:
-        name = os.fsdecode(bytes(body[:-1]))
-        node = self._filesystem.lookup(parent.node, name) if name not in (".", "..") else None
-        if node is None:
-            # Number 0 with a validity: the kernel remembers that there is no such name.
-            return [layout.ENTRY_OUT.pack(0, 0, FOREVER, 0, 0, 0), bytes(layout.ATTR.size)]
-        return [self._entry(parent, node, self._stat(node))]
-
-    def _entry(self, parent: Known, node: Node, status: Stat) -> bytes:
-        """fuse_entry_out, with one more reference to the object."""
-        known = self._nodes.know(node, status.inode, parent)
-        return layout.ENTRY_OUT.pack(known.id, 0, FOREVER, FOREVER, 0, 0) + _attributes(status, known.space)
-
-    def _getattr(self, known: Known, body: memoryview) -> Reply:
-        return [layout.ATTR_OUT.pack(FOREVER, 0, 0) + _attributes(self._stat(known.node), known.space)]
-
-    def _stat(self, node: Node) -> Stat:
-        """The attributes, as far as the kernel could take them."""
-        status = self._filesystem.stat(node)
-        if _stat.S_IFMT(status.st_mode) not in _KNOWN_TYPES or not 0 <= status.size < 1 << 63:
-            name = self._filesystem.root_name or self._filesystem.kind
-            raise Corrupt(name, f"inode {status.inode} (type or size)", 0, None, (oct(status.st_mode), status.size))
-        return status
-
-    def _readlink(self, known: Known, body: memoryview) -> Reply:
-        return [os.fsencode(self._filesystem.link_target(known.node))]
-
-    def _statfs(self, known: Known, body: memoryview) -> Reply:
-        return [layout.STATFS_OUT.pack(0, 0, 0, 0, 0, _BLOCK, _NAMELEN, _BLOCK, 0)]
-
-    def _getxattr(self, known: Known, body: memoryview) -> Reply:
-        if not self._has_xattrs:
-            raise Refused(errno.ENOSYS)  # the kernel will not ask again
-        size, _ = layout.XATTR_SIZE.unpack_from(body)
-        name = os.fsdecode(bytes(body[layout.XATTR_SIZE.size :]).partition(b"\0")[0])
-        value = self._xattrs(known).get(name)
-        if value is None:
-            raise Refused(errno.ENODATA)
-        return _sized(value, size)
-
-    def _listxattr(self, known: Known, body: memoryview) -> Reply:
-        if not self._has_xattrs:
-            raise Refused(errno.ENOSYS)
-        size, _ = layout.XATTR_SIZE.unpack_from(body)
-        names = b"".join(os.fsencode(name) + b"\0" for name in self._xattrs(known))
-        return _sized(names, size)
-
-    def _xattrs(self, known: Known) -> dict[str, bytes]:
-        """The extended attributes, remembered when they are few: the kernel caches none, and asks at every exec for
-        capabilities, and an overlay at every look-up for its own."""
-        if known.xattrs is not None:
-            return known.xattrs
-        found = self._filesystem.xattrs(known.node)
-        if not found:
-            known.xattrs = _NO_XATTRS
-        elif sum(len(name) + len(value) for name, value in found.items()) <= MAX_KEPT:
-            known.xattrs = found
-        return found
-
-    # --- contents -----------------------------------------------------------------------------
-
-    def _open(self, known: Known, body: memoryview) -> Reply:
-        if self._no_open:
-            raise Refused(errno.ENOSYS)  # "opening needs no request", fs/fuse/file.c:fuse_file_open
-        return [layout.OPEN_OUT.pack(0, layout.FOPEN_KEEP_CACHE, 0)]
-
-    def _opendir(self, known: Known, body: memoryview) -> Reply:
-        if self._no_opendir:
-            raise Refused(errno.ENOSYS)
-        return [layout.OPEN_OUT.pack(0, layout.FOPEN_KEEP_CACHE | layout.FOPEN_CACHE_DIR, 0)]
-
-    def _read(self, known: Known, body: memoryview) -> Reply:
-        _, offset, size, _ = layout.READ_IN.unpack_from(body)
-        reply: Reply = []
-        for piece in self._filesystem.pieces(known.node, offset, size):
-            if piece.data is not None:
-                reply.append(piece.data)
-                continue
-            if not self._zeros:
-                self._zeros = bytes(MAX_READ)
-            for start in range(0, piece.length, MAX_READ):
-                reply.append(memoryview(self._zeros)[: min(MAX_READ, piece.length - start)])
-        return reply
-
-    def _readdir(self, known: Known, body: memoryview) -> Reply:
-        return self._list(known, body, plus=False)
-
-    def _readdirplus(self, known: Known, body: memoryview) -> Reply:
-        return self._list(known, body, plus=True)
-
-    def _list(self, known: Known, body: memoryview, plus: bool) -> Reply:
-        _, offset, size, _ = layout.READ_IN.unpack_from(body)
-        listing = self._listings.pop(known.id, None)
-        if listing is None or listing.position != offset:
-            listing = _Listing(self._filesystem, known.node)
-            listing.skip(offset)
-        if len(self._listings) >= LISTINGS:
-            del self._listings[next(iter(self._listings))]
-        reply: Reply = []
-        room = size
-        for entry in listing:
-            name = os.fsencode(entry.name)
-            if not creatable(entry.name) or len(name) > _NAMELEN:
-                self._complain(f"directory entry named {entry.name!r} is passed over: no kernel would create it")
-                continue
-            length = -(-(layout.DIRENT.size + len(name)) // 8) * 8
-            room -= length + plus * (layout.ENTRY_OUT.size + layout.ATTR.size)
-            if room < 0:
-                listing.back(entry)
-                break
-            reply += self._dirent(known, entry, name, listing.position, plus)
-        else:
-            return reply
-        self._listings[known.id] = listing
-        return reply
-
-    def _dirent(self, parent: Known, entry: DirEntry, name: bytes, following: int, plus: bool) -> Reply:
-        """One name, with its attributes if ``plus``; without them (the kernel will ask) when they cannot be read."""
-        reply: Reply = []
-        inode, kind = (1 << 32) - 1, _DT[entry.type]
-        try:
-            status = self._stat(entry.node)
-            inode = inode_number(status.inode, self._nodes.space(entry.node, status.inode, parent))
-            kind = status.st_mode >> 12
-            if plus:
-                reply.append(self._entry(parent, entry.node, status))
-        except FsError as error:
-            self._complain(str(error))
-            if plus:
-                reply.append(bytes(layout.ENTRY_OUT.size + layout.ATTR.size))
-        reply += (layout.DIRENT.pack(inode, following, len(name), kind), name, bytes(-len(name) % 8))
-        return reply
 
 
 def serve_all(servers: Sequence[Server], idle: Callable[[], None]) -> None:
@@ -371,55 +161,3 @@ def serve_all(servers: Sequence[Server], idle: Callable[[], None]) -> None:
             if not active[fd].answer():
                 poll.unregister(fd)
                 del active[fd]
-
-
-class _Listing:
-    """A directory being listed; ``position`` counts the entries that were taken, which is the kernel's offset.
-
-    "." and ".." are left out: POSIX allows that, and the kernel's own walk of a path does not need them.
-    """
-
-    def __init__(self, filesystem: Filesystem, node: Node) -> None:
-        self._entries: Iterator[DirEntry] = filesystem.entries(node)
-        self._pushed: DirEntry | None = None
-        self.position = 0
-
-    def __iter__(self) -> _Listing:
-        return self
-
-    def __next__(self) -> DirEntry:
-        entry, self._pushed = self._pushed or next(self._entries), None
-        self.position += 1
-        return entry
-
-    def back(self, entry: DirEntry) -> None:
-        """Let ``entry``, just taken, be the next one again."""
-        self._pushed = entry
-        self.position -= 1
-
-    def skip(self, offset: int) -> None:
-        """Go to the kernel's ``offset``, or to the end when it lies behind that."""
-        while self.position < offset and next(self, None) is not None:
-            pass
-
-
-def _attributes(status: Stat, space: int) -> bytes:
-    """fuse_attr."""
-    atime, atime_nsec = divmod(status.atime, NANO)
-    mtime, mtime_nsec = divmod(status.mtime, NANO)
-    ctime, ctime_nsec = divmod(status.ctime, NANO)
-    major, minor = status.rdev
-    return layout.ATTR.pack(
-        inode_number(status.inode, space), status.size, -(-status.size // 512), atime, mtime, ctime,
-        atime_nsec, mtime_nsec, ctime_nsec, status.st_mode, status.nlink & 0xFFFFFFFF, status.uid, status.gid,
-        (minor & 0xFF) | (major << 8) & 0xFFF00 | (minor & ~0xFF) << 12 & 0xFFFFFFFF, _BLOCK, 0,
-    )  # fmt: skip
-
-
-def _sized(value: bytes, size: int) -> Reply:
-    """The answer to a question about xattrs: the value, or how large it is when the asker gave no room."""
-    if size == 0:
-        return [layout.XATTR_SIZE.pack(len(value), 0)]
-    if len(value) > size:
-        raise Refused(errno.ERANGE)
-    return [value]

@@ -11,8 +11,6 @@
 How it is done is in the package ``artefacts``; this file is the command line.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time
@@ -20,7 +18,7 @@ from pathlib import Path
 
 from artefacts import debian, initramfs, native, program, toolchain
 from artefacts.counters import Tally
-from artefacts.steps import BuildError, replace, short, step
+from artefacts.steps import BuildError, explain, replace, short, step
 
 PROJECT = Path(__file__).resolve().parent
 SLIM, DEBIAN = "slim", "debian"
@@ -46,14 +44,15 @@ def main(arguments: list[str] | None = None) -> int:
             _reproduce(options)
         else:
             _everything(options)
-    except BuildError as error:
+    except (BuildError, OSError) as failure:
+        error = failure if isinstance(failure, BuildError) else explain(failure)
         print(f"build: error: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"build: hint: {error.hint}", file=sys.stderr)
         return 1
-    except OSError as error:
-        print(f"build: error: {error}", file=sys.stderr)
-        return 1
+    except KeyboardInterrupt:
+        print("build: interrupted", file=sys.stderr)
+        return 130
     print(f"build: finished in {time.monotonic() - start:.1f} s")
     return 0
 

@@ -30,6 +30,34 @@ log_started=
 say() { echo "setup: $*"; }
 die() { echo "setup: error: $*" >&2; exit 1; }
 
+# alone: two of these in one tree would empty each other's .venv.  The lock goes with the process.
+alone() {
+    mkdir -p build 2>/dev/null && : 2>/dev/null >>"$log" ||
+        die "$PWD/build cannot be written by $(id -un): give this tree to yourself (chown -R), or free some room"
+    exec 9>>build/.setup.lock
+    flock -n 9 || { say "waiting for another setup of this tree"; flock 9; }
+}
+
+# reason LOG: why a command failed and what to do, as far as its last lines and the disk tell (venv keeps it to itself).
+reason() {
+    free=$(df -Pk . | awk 'NR == 2 { print $4 }')
+    [ "${free:-99999}" -gt 16384 ] || { echo "there is no room on the disk: free some, then start this again"; return; }
+    case $(tail -n 40 "$1") in
+        *"No space left on device"* | *"Disk quota exceeded"* | *"enough free space"*)
+            echo "there is no room on the disk: free some, then start this again" ;;
+        *"Could not get lock"* | *"Unable to lock"*)
+            echo "another apt or dpkg is at work: start this again when it is done" ;;
+        *"certificate verify failed"* | *"certificate is NOT trusted"* | *CERTIFICATE_VERIFY_FAILED*)
+            echo "a certificate of the network's is not trusted here: put its authority's certificate into" \
+                "/usr/local/share/ca-certificates, run update-ca-certificates, then start this again" ;;
+        *"Failed to fetch"* | *"Could not resolve"* | *"Could not connect"* | *"onnection broken"* | \
+            *"Max retries exceeded"* | *"ead timed out"* | *"IncompleteRead"* | *"NewConnectionError"* | \
+            *"onnection reset"* | *"No matching distribution"* | *"DO NOT MATCH THE HASHES"*)
+            echo "a download failed: check the network and the settings of apt and pip, then start this again" ;;
+        *) echo "$1 has it all" ;;
+    esac
+}
+
 missing() {
     for package in $packages; do
         case $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) in
@@ -94,7 +122,7 @@ step() {
         log_started=yes
     fi
     echo "$ $*" >>"$log"
-    "$@" >>"$log" 2>&1 </dev/null &
+    LC_ALL=C.UTF-8 "$@" >>"$log" 2>&1 </dev/null 9>&- &
     pid=$!
     trap 'kill "$pid" 2>/dev/null; exit 130' INT TERM
     beat=0
@@ -109,7 +137,7 @@ step() {
     [ ! -t 1 ] || printf '\r\033[K'
     if [ "$status" != 0 ]; then
         tail -n 20 "$log" | sed 's/^/    /' >&2
-        die "$what: failed with status $status; $log has it all"
+        die "$what failed with status $status: $(reason "$log")"
     fi
     say "$what: done in $(($(date +%s) - start)) s"
 }
@@ -131,17 +159,18 @@ install_packages() {
     fi
     # Unquoted on purpose: words of a list.
     # shellcheck disable=SC2086
-    step "updating apt's lists" $become DEBIAN_FRONTEND=noninteractive apt-get -q update
+    step "updating apt's lists" $become DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=600 update
     # shellcheck disable=SC2086
     step "installing packages" $become DEBIAN_FRONTEND=noninteractive \
-        apt-get -q -y --no-install-recommends install $lacking
+        apt-get -q -y -o DPkg::Lock::Timeout=600 --no-install-recommends install $lacking
 }
 
 # The distribution's own Python: the boot program is linked with its static library, which others do not have.
 python=/usr/bin/python3
 
 make_venv() {
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "$python is older than 3.11"
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        die "$python is too old ($("$python" -V)): Python 3.11 or newer is needed, as Debian 12 and Ubuntu 24.04 have it"
     stamp=$({ "$python" -VV; pwd; cat pyproject.toml; } | sha256sum)
     if [ -x .venv/bin/python ] && [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ]; then
         return 0
@@ -150,10 +179,11 @@ make_venv() {
     # "compat" puts this directory into the environment's path: every package here is importable at once.
     step "installing Python packages into .venv" .venv/bin/python -m pip install --disable-pip-version-check \
         --config-settings editable_mode=compat --editable '.[build,dev]'
-    echo "$stamp" >.venv/stamp
+    echo "$stamp" >.venv/stamp || die ".venv/stamp cannot be written: free some room, then start this again"
 }
 
 command -v dpkg-query >/dev/null || die "this is not a Debian or a relative of it: install what CONTRIBUTING.md lists"
+[ "${1:-}" = --check ] || alone
 install_packages "${1:-}"
 if [ "${1:-}" = --check ]; then
     say "all Debian packages are there"

@@ -10,10 +10,10 @@ first, says so in one line.  It has to be understood by a Python that is too old
 import importlib.util
 import sys
 
-OLDEST, NEWEST = (3, 11), (3, 14)
-"""The versions of Python that the boot program is known to start with.  Newer ones: see program.py."""
+OLDEST, NEWEST_STATIC, NEWEST = (3, 11), (3, 13), (3, 14)
+"""The versions of Python that the boot program is known to start with; with the last one only a dynamic program."""
 
-PYTHONS = "%d.%d to %d.%d" % (*OLDEST, *NEWEST)  # noqa: UP031
+PYTHONS = "%d.%d to %d.%d (%d.%d with --dynamic)" % (*OLDEST, *NEWEST_STATIC, *NEWEST)  # noqa: UP031
 
 
 def _lacking():

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -54,6 +55,7 @@ def entry(kind: str, name: str, make: Callable[[Path], None]) -> Path:
     with alone(shelf / f".{name}.lock"):
         if final.is_dir():
             return final
+        _sweep(shelf, name)
         work = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=shelf))
         try:
             work.chmod(0o755)
@@ -62,3 +64,11 @@ def entry(kind: str, name: str, make: Callable[[Path], None]) -> Path:
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return final
+
+
+def _sweep(shelf: Path, name: str) -> None:
+    """Remove what a build that was killed has left of this entry; its lock is held, so nobody works there."""
+    rest = re.compile(rf"\.{re.escape(name)}\.[a-z0-9_]{{8}}")  # as mkdtemp names it
+    for path in shelf.iterdir():
+        if rest.fullmatch(path.name) and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)

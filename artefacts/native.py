@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import re
-import shutil
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +20,7 @@ from typing import NamedTuple
 
 from artefacts import cache
 from artefacts.counters import Tally
-from artefacts.steps import BuildError, run, step
+from artefacts.steps import BuildError, replace, run, step
 from artefacts.toolchain import NATIVE, Toolchain
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -132,9 +131,7 @@ def build_in_place(log: Path, tally: Tally | None = None) -> list[Path]:
         library = made / "module.so"
         if not target.exists() or target.read_bytes() != library.read_bytes():
             # A new inode: a running program may have the old one mapped.
-            fresh = target.with_suffix(".new")
-            shutil.copyfile(library, fresh)
-            fresh.rename(target)
+            replace(target, library.read_bytes(), 0o755)
         done.append(target)
     return done
 

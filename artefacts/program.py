@@ -17,7 +17,7 @@ import sysconfig
 from pathlib import Path
 from typing import NamedTuple
 
-from artefacts import cache, elf, native, started
+from artefacts import NEWEST, NEWEST_STATIC, PYTHONS, cache, elf, native, started
 from artefacts.counters import Files, Tally
 from artefacts.steps import BuildError, run, short, step, warn
 from artefacts.toolchain import NATIVE, Toolchain
@@ -122,7 +122,16 @@ def _existing(output: Path, static: bool) -> Program | None:
 
 
 def _check_interpreter(static: bool, chain: Toolchain) -> None:
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    version = ".".join(map(str, sys.version_info[:2]))
+    if sys.version_info[:2] > NEWEST:
+        raise BuildError(f"Python {version} is newer than what the boot program is built with", f"use Python {PYTHONS}")
+    if static and sys.version_info[:2] > NEWEST_STATIC:
+        # Nuitka 4.3, options/Options.py:_couldUseStaticLibPython, refuses it, and with reason: Debian's archive has the
+        # modules _sha2 and _blake2 without the code of HACL* that they call since 3.14.
+        raise BuildError(
+            f"the static library of Python {version} lacks its hash functions, and Nuitka does not link it",
+            f"build with --dynamic, or use Python {PYTHONS}",
+        )
     if not Path(sysconfig.get_path("include"), "Python.h").exists():
         raise BuildError("the headers of Python are missing", f"apt install libpython{version}-dev")
     if not static:

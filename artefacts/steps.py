@@ -6,10 +6,13 @@ last lines are shown when a command fails.
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +21,11 @@ from artefacts import bars
 from artefacts.counters import Counter
 
 _TAIL_LINES = 12
+
+# What commands say of it in the C locale (glibc's strerror of ENOSPC and EDQUOT).
+_NO_ROOM = ("No space left on device", "Disk quota exceeded")
+_LITTLE = 1 << 16  # bytes
+_ROOM_HINT = "free some, or say with --output, POOLBOOT_CACHE and TMPDIR where there is more; then start this again"
 
 
 class BuildError(Exception):
@@ -66,12 +74,13 @@ def run(
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 cwd=cwd,
-                env={**os.environ, **(env or {})},
+                env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
                 check=False,
             )
         except FileNotFoundError:
             raise BuildError(f"{words[0]} is not installed", hint) from None
     if done.returncode:
+        _complain_of_room(words[0], log)
         raise BuildError(f"{Path(words[0]).name} ended with status {done.returncode}; {_tail(log)}", hint)
 
 
@@ -83,15 +92,61 @@ def warn(message: str) -> None:
 def replace(path: Path, data: bytes, permissions: int = 0o644) -> None:
     """Write a file under its name at once and whole, or leave what was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_bytes(data)
-    fresh.chmod(permissions)
-    fresh.rename(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    fresh = Path(name)  # of its own name: two builds in one tree may write the same file
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+        fresh.chmod(permissions)
+        fresh.rename(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def explain(error: OSError) -> BuildError:
+    """What the system refused, and what to do about it."""
+    place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return BuildError(f"there is no room on the disk{place and f' for {place}'}: {error.strerror}", _ROOM_HINT)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and place:
+        return BuildError(
+            f"{short(Path(place))} cannot be used: {error.strerror}{_whose(Path(place))}",
+            "give it to yourself (chown -R), or say with --output and POOLBOOT_CACHE what to use instead",
+        )
+    return BuildError(str(error))
+
+
+def _whose(path: Path) -> str:
+    """The owner of a path or of the nearest directory above it that there is, when that is somebody else."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    owner = path.stat().st_uid
+    if owner == os.geteuid():
+        return ""
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = f"user {owner}"
+    return f" ({short(path)} belongs to {name})"
+
+
+def _complain_of_room(command: str, log: Path) -> None:
+    """Raise BuildError when a full disk is why a command failed, whatever else it says at its end."""
+    told = [line.strip() for line in _last_lines(log) if any(words in line for words in _NO_ROOM)]
+    disk = os.statvfs(log.parent)
+    if not told and disk.f_bavail * disk.f_frsize < _LITTLE:  # what it said could not be written either
+        told = [f"{short(log.parent)} is full"]
+    if told:
+        raise BuildError(f"there is no room on the disk for {Path(command).name}: {told[-1]}", _ROOM_HINT)
+
+
+def _last_lines(log: Path) -> list[str]:
+    return log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
 
 
 def _tail(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
-    return f"the end of {short(log)}:\n" + "\n".join(f"    {line}" for line in lines)
+    return f"the end of {short(log)}:\n" + "\n".join(f"    {line}" for line in _last_lines(log))
 
 
 def short(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from artefacts.steps import BuildError
+from artefacts.steps import BuildError, explain
 from qemu import run
 from qemu.machine import BUSES, MachineError
 from qemu.workshop import RecipeError
@@ -32,7 +32,8 @@ def main() -> int:
     options = parser.parse_args()
     try:
         return run.run(options)
-    except (BuildError, RecipeError, MachineError) as error:
+    except (BuildError, RecipeError, MachineError, OSError) as failure:
+        error = explain(failure) if isinstance(failure, OSError) else failure
         hint = getattr(error, "hint", "")
         print(f"qemu: error: {error}" + (f"\nqemu: hint: {hint}" if hint else ""), file=sys.stderr)
         return 1

@@ -69,3 +69,13 @@ def test_the_place_follows_the_environment(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert cache.root() == tmp_path / "home/.cache/poolboot"
+
+
+def test_what_a_killed_build_left_is_swept_away(own_cache: Path) -> None:
+    shelf = own_cache / "kind"
+    for name in (".name.abcd1234", ".name-2.abcd1234", ".name.1.abcd1234"):
+        (shelf / name).mkdir(parents=True)
+        (shelf / name / "half").write_text("a part")
+    cache.entry("kind", "name", lambda work: None)
+    left = {path.name for path in shelf.iterdir() if path.is_dir()}
+    assert left == {"name", ".name-2.abcd1234", ".name.1.abcd1234"}

@@ -55,7 +55,7 @@ def test_what_a_broken_program_did_is_named(text: str, told: str, tmp_path: Path
     assert told in caught.value.message
     assert "\n" not in caught.value.message
     assert f"Python {platform.python_version()}, Nuitka 4." in caught.value.message
-    assert "3.11 to 3.14" in caught.value.hint
+    assert "3.11 to 3.13" in caught.value.hint
 
 
 def test_one_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

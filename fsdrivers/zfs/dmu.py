@@ -7,16 +7,21 @@ module/zfs/dnode.c; OpenZFS 2.3.4.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from fsdrivers.errors import Corrupt
 from fsdrivers.filesystem import CHUNK, Piece
+from fsdrivers.kept import Kept
 from fsdrivers.zfs import blkptr, layout
 from fsdrivers.zfs.blkptr import Blkptr
 from fsdrivers.zfs.layout import BLKPTR_SIZE, DNODE_CORE, DNODE_SIZE
 from fsdrivers.zfs.store import Store
 
-_KEPT_BLOCKS = 64  # of dnodes, 16 KiB each, decoded once more than the store's cache keeps them
-MAX_OBJECT_BYTES = 64 << 20  # of objects that are read as a whole (configurations, mappings)
+_KEPT_DNODES = 4 << 20  # bytes of them, at least a KiB each
+_KEPT_BLOCKS = 1 << 20  # bytes of blocks of dnodes, of 16 KiB each, which the store's cache keeps too
+_KEPT_ZAPS = 4 << 20  # bytes of their blocks
+_STEPS = 4096  # after so many looks for the end of a hole it comes as a piece
+MAX_OBJECT_BYTES = 16 << 20  # of objects that are read as a whole (targets of symlinks, say)
 
 
 class Dnode:
@@ -99,6 +104,7 @@ class Dnode:
                     return None
                 block, order = found
                 self._lowest = (number >> shift, block, order)
+                self.store.holds(self)
             here = blkptr.parse(block, (number & (1 << shift) - 1) * BLKPTR_SIZE, order)
         if here.hole:
             return None
@@ -140,19 +146,30 @@ class Dnode:
         read = self.store.cached if cached else self.store.read
         return read(pointer, self.label), pointer.order
 
+    def forget(self) -> None:
+        """Let go of the block of pointers that was used last."""
+        self._lowest = (-1, b"", "")
+
     def pieces(self, offset: int, length: int) -> Iterator[Piece]:
         """The bytes [offset, offset + length) in order: stored data, and holes as such.
 
-        Neighbouring holes come as one piece.  The range may go beyond the last block: that is a hole too.
+        Neighbouring holes come as one piece, if they are not very many.  The range may go beyond the last block: that
+        is a hole too.
         """
         end = offset + length
         size = self.block_size
         hole = offset  # where the hole that we are in began
+        steps = 0
         while offset < end:
             number = offset // size
             pointer = self.pointer(number)
             if pointer is None:
                 offset = min(self._hole_end(number), end) if number <= self.max_block else end
+                steps += 1
+                if not steps % _STEPS and offset < end:
+                    # Who reads holes without end gets to decide now and then whether to go on.
+                    yield Piece(hole, offset - hole, None)
+                    hole = offset
                 continue
             if hole < offset:
                 yield Piece(hole, offset - hole, None)
@@ -211,17 +228,16 @@ class Objset:
             raise self.meta.corrupt("type", 0, self.meta.type)
         self.type, self.flags = layout.OBJSET_TAIL[pointer.order].unpack_from(data, layout.OBJSET_TYPE_OFFSET)
         self.zil_header = data[layout.ZIL_HEADER_OFFSET : layout.OBJSET_TYPE_OFFSET]
-        self._dnodes: dict[int, Dnode] = {}
-        self._blocks: dict[int, tuple[bytes, str]] = {}  # of the meta dnode
+        self.zaps: Kept[int, Any] = Kept(_KEPT_ZAPS)  # for zap.py:opened
+        self._dnodes: Kept[int, Dnode] = Kept(_KEPT_DNODES)
+        self._blocks: Kept[int, tuple[bytes, str]] = Kept(_KEPT_BLOCKS)  # of the meta dnode
 
     def dnode(self, number: int, *types: int) -> Dnode:
         """Object ``number``, of one of ``types`` if any are given.  Raises Corrupt when there is none."""
         found = self._dnodes.get(number)
         if found is None:
             found = self._read(number)
-            if len(self._dnodes) >= 4096:
-                self._dnodes.clear()
-            self._dnodes[number] = found
+            self._dnodes.put(number, found, 512 + len(found.raw))
         if not found.type or (types and found.type not in types):
             raise found.corrupt("type of object", 0, found.type)
         return found
@@ -235,9 +251,7 @@ class Objset:
         found = self._blocks.get(index)
         if found is None:
             found = self.meta.block(index)
-            if len(self._blocks) >= _KEPT_BLOCKS:
-                self._blocks.clear()
-            self._blocks[index] = found
+            self._blocks.put(index, found, len(found[0]))
         block, order = found
         start = number * DNODE_SIZE % size
         slots = 1 + block[start + 12]  # dn_extra_slots

@@ -8,36 +8,55 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fsdrivers.errors import Corrupt
+from fsdrivers.errors import Corrupt, TooMany
 from fsdrivers.zfs import blkptr, layout
+from fsdrivers.zfs.blkptr import Blkptr
 from fsdrivers.zfs.dmu import Dnode, Objset
 from fsdrivers.zfs.nvlist import text
-from fsdrivers.zfs.zap import Value, Zap
+from fsdrivers.zfs.zap import Value, Zap, opened
 
-MAX_DATASETS = 100_000
+MAX_DATASETS = 100_000  # file systems and volumes of a pool, and snapshots of one of them
 MAX_DEPTH = 50  # fs/zfs.h:ZAP_MAXNAMELEN and zcommon's zfs_max_dataset_nesting
+MAX_NAME = 255  # bytes of a full name, snapshot included: fs/zfs.h:ZFS_MAX_DATASET_NAME_LEN without its NUL
+MAX_LIST = 4 << 20  # bytes of a packed list: of a configuration of thousands of devices
 KEY_FORMATS = {0: "none", 1: "raw", 2: "hex", 3: "passphrase"}  # fs/zfs.h:zfs_keyformat_t
 REDACTED = b"com.delphix:redacted_datasets"  # the feature's entry in a dataset's own ZAP
 CRYPTO_KEY = "com.datto:crypto_key_obj"  # DD_FIELD_CRYPTO_KEY_OBJ
 
 
 class Dataset:
-    """A file system, volume or snapshot: a named object set."""
+    """A file system, volume or snapshot: a named object set.
+
+    There may be a hundred thousand of them, so that not even their block pointers are kept.
+    """
+
+    __slots__ = (
+        "birth", "created", "created_txg", "directory", "flags", "guid", "hole", "name", "number", "snapshot",
+        "snapshot_names",
+    )  # fmt: skip
 
     def __init__(self, directory: Directory, number: int, snapshot: str = "") -> None:
         """Decode the dataset object ``number`` of ``directory``; ``snapshot`` is its name after the "@"."""
         self.directory, self.number, self.snapshot = directory, number, snapshot
         self.name = directory.name + (f"@{snapshot}" if snapshot else "")
-        dnode = directory.mos.dnode(number)
-        bonus = dnode.bonus
-        shape = layout.DSL_DATASET[dnode.order]
-        if len(bonus) < shape.size:
-            raise dnode.corrupt("length of dataset bonus", 0, len(bonus))
-        fields = shape.unpack_from(bonus)
-        self.previous, self.snapshot_names, self.created, self.created_txg = fields[1], fields[4], fields[6], fields[7]
+        dnode = self._dnode()
+        fields = layout.DSL_DATASET[dnode.order].unpack_from(dnode.bonus)
+        self.snapshot_names, self.created, self.created_txg = fields[4], fields[6], fields[7]
         self.guid, self.flags = fields[14], fields[15]
-        self.pointer = blkptr.parse(bonus, 128, dnode.order)
-        self.properties_object = fields[18]
+        pointer = self.pointer
+        self.hole, self.birth = pointer.hole, pointer.birth
+
+    def _dnode(self) -> Dnode:
+        dnode = self.directory.mos.dnode(self.number)
+        if len(dnode.bonus) < layout.DSL_DATASET[dnode.order].size:
+            raise dnode.corrupt("length of dataset bonus", 0, len(dnode.bonus))
+        return dnode
+
+    @property
+    def pointer(self) -> Blkptr:
+        """Where its object set is."""
+        dnode = self._dnode()
+        return blkptr.parse(dnode.bonus, 128, dnode.order)
 
     def redacted(self) -> bool:
         """Whether blocks were left out when it was received (dsl_dataset.c:dsl_dataset_feature_is_active)."""
@@ -46,7 +65,7 @@ class Dataset:
 
     def objset(self) -> Objset:
         """Its objects.  Raises Corrupt when there are none (an unfinished receive)."""
-        if self.pointer.hole:
+        if self.hole:
             raise Corrupt(self.directory.mos.store.name, f"{self.name}: dataset without content", 0)
         return Objset(self.directory.mos.store, self.pointer, self.name)
 
@@ -55,28 +74,41 @@ class Dataset:
         if not self.snapshot_names:
             return
         found = []
-        for name, value in Zap(self.directory.mos.dnode(self.snapshot_names)).items():
-            found.append(Dataset(self.directory, _one(self.directory, value), text(name)))
-            if len(found) > MAX_DATASETS:
-                raise Corrupt(self.directory.mos.store.name, f"{self.name}: more than {MAX_DATASETS} snapshots", 0)
+        seen: set[int] = set()
+        for name, value in opened(self.directory.mos, self.snapshot_names).items():
+            number = _one(self.directory, value)
+            if number in seen:
+                raise Corrupt(self.directory.mos.store.name, f"{self.name}: one snapshot has two names", number)
+            seen.add(number)
+            if len(seen) > MAX_DATASETS:
+                raise TooMany(f"snapshots of {self.name}", MAX_DATASETS)
+            found.append(Dataset(self.directory, number, _text(self.directory, name)))
         yield from sorted(found, key=lambda one: (one.created_txg, one.name))
+
+    def find_snapshot(self, name: str) -> Dataset | None:
+        """The snapshot called ``name``, None when there is none."""
+        if not self.snapshot_names:
+            return None
+        value = opened(self.directory.mos, self.snapshot_names).get(name.encode("utf-8", "surrogateescape"))
+        return None if value is None else Dataset(self.directory, _one(self.directory, value), name)
 
 
 class Directory:
     """A node in the tree of datasets.  ``name`` is the full name, from the pool's own down."""
 
+    __slots__ = ("_children", "_props", "depth", "head", "mos", "name", "number", "origin", "parent", "parent_number")
+
     def __init__(self, mos: Objset, number: int, name: str, parent: Directory | None) -> None:
         self.mos, self.number, self.name, self.parent = mos, number, name, parent
         self.depth: int = parent.depth + 1 if parent else 0
-        self._dnode = mos.dnode(number)
-        bonus, shape = self._dnode.bonus, layout.DSL_DIR[self._dnode.order]
+        dnode = mos.dnode(number)
+        bonus, shape = dnode.bonus, layout.DSL_DIR[dnode.order]
         if len(bonus) < shape.size:
-            raise self._dnode.corrupt("length of directory bonus", 0, len(bonus))
+            raise dnode.corrupt("length of directory bonus", 0, len(bonus))
         fields = shape.unpack_from(bonus)
         self.head, self.parent_number, self.origin, self._children, self._props = (
             fields[1], fields[2], fields[3], fields[4], fields[10],
         )  # fmt: skip
-        self._properties: dict[bytes, Value] | None = None
 
     def dataset(self) -> Dataset | None:
         """The dataset that the directory stands for; internal directories have none."""
@@ -88,11 +120,24 @@ class Directory:
             return []
         if self.depth >= MAX_DEPTH:
             raise Corrupt(self.mos.store.name, f"{self.name}: datasets nested too deeply", 0)
-        found = []
-        for name, value in sorted(Zap(self.mos.dnode(self._children)).items()):
+        listed = []
+        for name, value in opened(self.mos, self._children).items():
             if name[:1] not in (b"$", b"%"):
-                found.append(Directory(self.mos, _one(self, value), f"{self.name}/{text(name)}", self))
-        return found
+                listed.append((name, _one(self, value)))
+                if len(listed) > MAX_DATASETS:
+                    raise TooMany(f"datasets in {self.name}", MAX_DATASETS)
+        return [self._child(name, number) for name, number in sorted(listed)]
+
+    def child(self, name: str) -> Directory | None:
+        """The directory called ``name`` below this one, None when there is none."""
+        key = name.encode("utf-8", "surrogateescape")
+        if not self._children or key[:1] in (b"$", b"%"):
+            return None
+        value = opened(self.mos, self._children).get(key)
+        return None if value is None else self._child(key, _one(self, value))
+
+    def _child(self, name: bytes, number: int) -> Directory:
+        return Directory(self.mos, number, f"{self.name}/{_text(self, name)}", self)
 
     def walk(self) -> Iterator[Directory]:
         """This directory and all below, parents first."""
@@ -101,22 +146,23 @@ class Directory:
         while todo:
             here = todo.pop()
             count += 1
-            if count > MAX_DATASETS or here.number in seen:
+            if here.number in seen:
                 raise Corrupt(self.mos.store.name, f"{here.name}: the tree of datasets does not end", 0)
+            if count + len(todo) > MAX_DATASETS:
+                raise TooMany(f"datasets in pool {self.name}", MAX_DATASETS)
             seen.add(here.number)
             yield here
             todo += reversed(here.children())
 
     def local(self, name: str) -> Value | None:
         """The value of property ``name`` set or received on this very directory."""
-        if self._properties is None:
-            self._properties = dict(Zap(self.mos.dnode(self._props)).items()) if self._props else {}
-        key = name.encode()
-        if key in self._properties:
-            return self._properties[key]
-        if key + b"$inherit" in self._properties:
+        if not self._props:
             return None
-        return self._properties.get(key + b"$recvd")
+        key, properties = name.encode(), opened(self.mos, self._props)
+        value = properties.get(key)
+        if value is None and properties.get(key + b"$inherit") is None:
+            value = properties.get(key + b"$recvd")
+        return value
 
     def inherited(self, name: str) -> tuple[Value, Directory] | None:
         """The value of property ``name`` and the directory that it comes from, up to the pool's root."""
@@ -160,13 +206,13 @@ class Directory:
         key = self.field(CRYPTO_KEY)
         if not key:
             return None
-        return KEY_FORMATS.get(Zap(self.mos.dnode(key[0])).number("keyformat") or 0, "unknown")
+        return KEY_FORMATS.get(opened(self.mos, key[0]).number("keyformat") or 0, "unknown")
 
     def field(self, name: str) -> Value | None:
         """An entry of a directory that has become a ZAP with a bonus (dsl_dir.c:dsl_dir_zapify)."""
-        if self._dnode.type == layout.OT_DSL_DIR:
+        if self.mos.dnode(self.number).type == layout.OT_DSL_DIR:
             return None
-        return Zap(self._dnode).get(name.encode())
+        return opened(self.mos, self.number).get(name.encode())
 
 
 def as_text(value: Value) -> str:
@@ -180,6 +226,13 @@ def _one(directory: Directory, value: Value) -> int:
     return value[0]
 
 
+def _text(directory: Directory, name: bytes) -> str:
+    """A part of a full name, as long as that may become."""
+    if len(directory.name) + 1 + len(name) > MAX_NAME:
+        raise Corrupt(directory.mos.store.name, f"{directory.name}: length of a name below it", 0, got=len(name))
+    return text(name)
+
+
 def object_number(mos: Objset, name: str) -> int | None:
     """The object that the pool's directory lists as ``name`` (dmu.h:DMU_POOL_*)."""
     return Zap(mos.dnode(layout.MOS_DIRECTORY)).number(name)
@@ -191,4 +244,4 @@ def packed_list(mos: Objset, number: int) -> bytes:
     if len(dnode.bonus) < 8:
         raise dnode.corrupt("length of packed list", 0)
     (length,) = layout.both("Q")[dnode.order].unpack_from(dnode.bonus)
-    return dnode.whole(length)
+    return dnode.whole(length, MAX_LIST)

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from fsdrivers.errors import TooMany
 from fsdrivers.zfs.dsl import Directory, as_text
 
 PREFIX = "org.zfsbootmenu:"
+PARENT = "%{parent}"
 MAX_COMMAND_LINE = 8192
+MAX_MOUNTED = 16 << 20  # characters of mount points
 
 
 class Environment(NamedTuple):
@@ -57,18 +60,25 @@ def mounted(root: Directory, canmount: tuple[str, ...]) -> Iterator[tuple[str, s
 
     Source: lib/libzfs/libzfs_mount.c:zfs_iter_cb, OpenZFS 2.3.4.
     """
+    left = MAX_MOUNTED
     for directory in root.walk():
         mountpoint = directory.mountpoint()
+        left -= len(mountpoint)
+        if left < 0:
+            raise TooMany(f"characters in the mount points of {root.name}", MAX_MOUNTED)
         if directory.head and directory.canmount() in canmount and mountpoint.startswith("/"):
             yield directory.name, mountpoint
 
 
 def command_line(directory: Directory) -> str:
     """The property org.zfsbootmenu:commandline with every "%{parent}" replaced by what the parent would use."""
-    text = "%{parent}"
+    text = PARENT
     here: Directory | None = directory
-    while here is not None and "%{parent}" in text and len(text) <= MAX_COMMAND_LINE:
+    while here is not None and PARENT in text:
         found = here.inherited(PREFIX + "commandline")
-        text = text.replace("%{parent}", as_text(found[0]) if found else "")
+        value = as_text(found[0]) if found else ""
+        if len(text) + text.count(PARENT) * len(value) > MAX_COMMAND_LINE:
+            break  # each level may name the one above a thousand times
+        text = text.replace(PARENT, value)
         here = found[1].parent if found else None
-    return text.replace("%{parent}", "").strip()[:MAX_COMMAND_LINE]
+    return text.replace(PARENT, "").strip()

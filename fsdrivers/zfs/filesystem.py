@@ -11,15 +11,17 @@ from collections.abc import Hashable, Iterator
 from typing import cast
 
 from fsdrivers import filesystem
-from fsdrivers.errors import Corrupt, NotThisFs, Unsupported
+from fsdrivers.errors import Corrupt, NotThisFs, TooMany, Unsupported
 from fsdrivers.filesystem import MAX_PATH, DirEntry, Piece, Stat
+from fsdrivers.kept import Kept
 from fsdrivers.redundancy import Health
 from fsdrivers.zfs import layout, nvlist, sa
 from fsdrivers.zfs.dmu import Objset
-from fsdrivers.zfs.zap import Value, Zap
+from fsdrivers.zfs.zap import Value, Zap, opened
 
 MAX_XATTR = 1 << 20  # bytes of one extended attribute that are read; Linux allows 64 KiB
-_KEPT = 8192  # decoded attributes that are kept
+MAX_XATTRS = 8 << 20  # bytes of all extended attributes of an object, names and some room for each included
+_KEPT = 8 << 20  # bytes of decoded attributes that are kept, a KiB each and what is long in them
 
 # Directory entries carry the type as in d_type (include/uapi: DT_*).
 TYPES = {1: "fifo", 2: "char", 4: "directory", 6: "block", 8: "file", 10: "symlink", 12: "socket"}
@@ -49,8 +51,7 @@ class ZfsFilesystem(filesystem.Filesystem):
         # zfs.h:zfs_case_t 0 sensitive, 1 insensitive, 2 mixed (which Linux treats as sensitive)
         self.insensitive = master.number("casesensitivity") == 1
         self.normalization = master.number("normalization") or 0
-        self._attributes: dict[int, sa.Attributes] = {}
-        self._directories: dict[int, Zap] = {}
+        self._attributes: Kept[int, sa.Attributes] = Kept(_KEPT)
 
     def root(self) -> Hashable:
         return self._root
@@ -68,9 +69,7 @@ class ZfsFilesystem(filesystem.Filesystem):
         found = self._attributes.get(number)
         if found is None:
             found = sa.read(self._objset.dnode(number), self._registry)
-            if len(self._attributes) >= _KEPT:
-                self._attributes.clear()
-            self._attributes[number] = found
+            self._attributes.put(number, found, 1024 + len(found.symlink or b"") + len(found.dxattr or b""))
         return found
 
     def lookup(self, directory: Hashable, name: str) -> Hashable | None:
@@ -107,12 +106,16 @@ class ZfsFilesystem(filesystem.Filesystem):
         number = cast(int, node)
         own = self.attributes(number)
         found: dict[str, bytes] = {}
+        left = MAX_XATTRS
         if own.xattr:
             for entry in self.entries(own.xattr):
                 target = cast(int, entry.node)
                 size = self.attributes(target).size
                 if size > MAX_XATTR:
                     raise Corrupt(self.label, f"{self.root_name}: size of extended attribute {entry.name}", 0, got=size)
+                left -= size + 256
+                if left < 0:
+                    raise TooMany(f"bytes of extended attributes of object {number} of {self.root_name}", MAX_XATTRS)
                 found[entry.name] = b"".join(
                     bytes(piece.length) if piece.data is None else piece.data for piece in self.pieces(target, 0, size)
                 )
@@ -127,13 +130,7 @@ class ZfsFilesystem(filesystem.Filesystem):
         return {_linux_name(name): value for name, value in found.items()}
 
     def _directory(self, number: int) -> Zap:
-        zap = self._directories.get(number)
-        if zap is None:
-            zap = Zap(self._objset.dnode(number, layout.OT_DIRECTORY))
-            if len(self._directories) >= 512:
-                self._directories.clear()
-            self._directories[number] = zap
-        return zap
+        return opened(self._objset, number, layout.OT_DIRECTORY)
 
     def _object(self, zap: Zap, value: Value) -> int:
         number = value[0] & layout.DIRENT_OBJECT

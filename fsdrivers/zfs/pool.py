@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fsdrivers import pool
 from fsdrivers.block import BlockDevice
 from fsdrivers.errors import Corrupt, FsError, Locked, MissingDevices, NotFound, Unsupported
-from fsdrivers.filesystem import DIRECTORY
+from fsdrivers.filesystem import DIRECTORY, SYMLINK
 from fsdrivers.partitions import partitions
 from fsdrivers.pool import Member, Root, Slot
 from fsdrivers.redundancy import Health
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 KIND = "zfs"
 
+MAX_SNAPSHOTS = 100_000  # of a whole pool that are listed
 _SECOND = 1_000_000_000
+_LATEST = 1 << 36  # seconds since 1970: a year that calendars know
 
 
 def probe(device: BlockDevice) -> Member | None:
@@ -108,20 +110,38 @@ class ZfsPool(pool.Pool):
         """File systems and snapshots; the default first, then in the order of the tree."""
         spa = self.spa()
         default = self._default(spa)
-        datasets = [one for head in self._systems(spa) for one in (head, *head.snapshots())]
+        datasets = list(self._datasets(spa))
         snapshots = {dataset.number: dataset.name for dataset in datasets if dataset.snapshot}
         found = []
         for dataset in datasets:
             directory = dataset.directory
             # What is no clone has the pool's own empty snapshot for its origin.
             parent = snapshots.get(directory.origin) or (directory.parent.name if directory.parent else "")
+            created = dataset.created * _SECOND if dataset.created < _LATEST else 0
             found.append(
                 Root(
                     dataset.name, dataset.number, str(dataset.guid), dataset.name == default, bool(dataset.snapshot),
-                    dataset.created * _SECOND, directory.name if dataset.snapshot else parent, dataset.pointer.birth,
+                    created, directory.name if dataset.snapshot else parent, dataset.birth,
                 )
             )  # fmt: skip
         return sorted(found, key=lambda root: not root.default)
+
+    def _datasets(self, spa: Spa) -> Iterator[Dataset]:
+        """The file systems, each followed by its snapshots; of more snapshots than anyone has, the first ones."""
+        left = MAX_SNAPSHOTS
+        for head in self._systems(spa):
+            yield head
+            if left < 0:
+                continue
+            try:
+                for snapshot in head.snapshots():
+                    left -= 1
+                    if left < 0:
+                        self.health.note(f"pool {self.name}: of its snapshots only {MAX_SNAPSHOTS} are listed")
+                        break
+                    yield snapshot
+            except FsError as error:
+                self.health.note(f"the snapshots of {head.name} cannot be listed: {error}")
 
     def environments(self) -> list[Environment]:
         """The boot environments, the pool's bootfs first.  Raises FsError when they cannot be listed."""
@@ -182,7 +202,7 @@ class ZfsPool(pool.Pool):
             self._heads = []
             for directory in spa.root.walk():
                 dataset = directory.dataset()
-                if dataset is None or dataset.pointer.hole or dataset.flags & layout.DS_INCONSISTENT:
+                if dataset is None or dataset.hole or dataset.flags & layout.DS_INCONSISTENT:
                     continue
                 try:
                     if dataset.objset().type == layout.OST_ZFS:
@@ -206,13 +226,12 @@ class ZfsPool(pool.Pool):
     def _looks_like_root(self, dataset: Dataset) -> bool:
         try:
             _require_key(dataset)
-            names = {
-                entry.name for entry in self._filesystem(dataset, dataset.objset()).listdir("/") if
-                entry.type in (DIRECTORY, "symlink")
-            }  # fmt: skip
+            filesystem = self._filesystem(dataset, dataset.objset())
+            top = filesystem.root()
+            found = [filesystem.lookup(top, name) for name in ("etc", "usr")]
+            return all(node is not None and filesystem.stat(node).type in (DIRECTORY, SYMLINK) for node in found)
         except FsError:
             return False
-        return {"etc", "usr"} <= names
 
     def _require_tops(self) -> None:
         """Name what is missing when the labels alone show that the pool cannot be read."""
@@ -238,16 +257,13 @@ def find(root: Directory, name: str) -> Dataset | None:
     parts = path.strip("/").split("/")
     if parts[0] != root.name:
         return None
-    here = root
+    here: Directory | None = root
     for part in parts[1:]:
-        below = {child.name.rpartition("/")[2]: child for child in here.children()}
-        if part not in below:
-            return None
-        here = below[part]
-    dataset = here.dataset()
+        here = here.child(part) if here is not None else None
+    dataset = here.dataset() if here is not None else None
     if dataset is None or "@" not in name:
         return dataset
-    return next((one for one in dataset.snapshots() if one.snapshot == snapshot), None)
+    return dataset.find_snapshot(snapshot)
 
 
 def _require_key(dataset: Dataset) -> None:

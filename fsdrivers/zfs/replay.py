@@ -20,10 +20,9 @@ from fsdrivers.zfs.blkptr import Blkptr
 from fsdrivers.zfs.dmu import Objset
 from fsdrivers.zfs.filesystem import TYPES, ZfsFilesystem
 from fsdrivers.zfs.ranges import BASE, ZERO, Ranges
-from fsdrivers.zfs.sa import Attributes
+from fsdrivers.zfs.sa import Attributes, nanoseconds
 from fsdrivers.zfs.zil import Record
 
-_SECOND = 1_000_000_000
 _NAMES = ("user", "security", "system", "trusted")
 # include/linux/fs.h:ATTR_*, v6.12: the mask of a setattr record is the one of the host's kernel
 _MODE, _UID, _GID, _SIZE, _ATIME, _MTIME = 1, 2, 4, 8, 16, 32
@@ -161,9 +160,9 @@ class LoggedFilesystem(ZfsFilesystem):
             raise KeyError(f"record type {kind}")
 
     def _create(self, kind: int, body: bytes, order: str, name_at: int) -> None:
-        directory, target, mode, uid, gid, generation, seconds, nanoseconds, rdev = _words(body, order, 9)
+        directory, target, mode, uid, gid, generation, seconds, rest, rdev = _words(body, order, 9)
         target &= layout.DIRENT_OBJECT
-        when = seconds * _SECOND + nanoseconds
+        when = nanoseconds(seconds, rest)
         mode &= 0xFFFF
         is_directory = stat.S_ISDIR(mode)
         self._made.add(target)
@@ -327,19 +326,15 @@ class LoggedFilesystem(ZfsFilesystem):
         if mask & _GID:
             own = own._replace(gid=gid)
         if mask & _ATIME:
-            own = own._replace(atime=_signed(times[0]) * _SECOND + times[1])
+            own = own._replace(atime=nanoseconds(times[0], times[1]))
         if mask & _MTIME:
-            own = own._replace(mtime=_signed(times[2]) * _SECOND + times[3])
+            own = own._replace(mtime=nanoseconds(times[2], times[3]))
         self._own[number] = own
 
 
 def _words(body: bytes, order: str, count: int) -> tuple[int, ...]:
     """The first ``count`` 64-bit words of a record behind its common header."""
     return struct.unpack_from(f"{order}{count}Q", body)
-
-
-def _signed(word: int) -> int:
-    return word - (1 << 64) if word >> 63 else word
 
 
 def _string(body: bytes, at: int) -> bytes:

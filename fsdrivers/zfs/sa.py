@@ -11,17 +11,22 @@ the bonus buffer was a fixed structure instead, the znode.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from fsdrivers.errors import TooMany
 from fsdrivers.zfs import layout
 from fsdrivers.zfs.dmu import Dnode, Objset
 from fsdrivers.zfs.nvlist import text
-from fsdrivers.zfs.zap import Zap
+from fsdrivers.zfs.zap import Value, Zap
 
 _SECOND = 1_000_000_000
 _MODE = 0xFFFF  # what Linux knows of a mode; 64 bits are stored
 _TIMES = ("ZPL_ATIME", "ZPL_MTIME", "ZPL_CTIME")
 _BYTES = ("ZPL_SYMLINK", "ZPL_DXATTR")
+MAX_REGISTERED = 1024  # attributes and layouts; a header has ten bits for the number of a layout
+MAX_LAYOUT = 256  # attributes in one layout; zfs_sa.c:zfs_attr_table has 22
+MAX_SPILL = 128 << 10  # sa.c:sa_modify_attrs: SPA_OLD_MAXBLOCKSIZE
 
 
 class Attributes(NamedTuple):
@@ -65,14 +70,14 @@ class Registry:
         self.layouts: dict[int, tuple[int, ...]] = {}
         self._plans: dict[tuple[int, bytes], Plan] = {}
         if registry:
-            for name, value in Zap(objset.dnode(registry)).items():
+            for name, value in _few(Zap(objset.dnode(registry)), "attributes"):
                 if value:
                     # sa_impl.h:ATTR_NUM and ATTR_LENGTH
                     self.names[value[0] & 0xFFFF] = text(name)
                     self.lengths[value[0] & 0xFFFF] = value[0] >> 24 & 0xFFFF
         if layouts:
-            for name, value in Zap(objset.dnode(layouts)).items():
-                if name.isdigit():
+            for name, value in _few(Zap(objset.dnode(layouts)), "layouts"):
+                if name.isdigit() and len(name) <= 4 and len(value) <= MAX_LAYOUT:
                     self.layouts[int(name)] = value
 
     def plan(self, dnode: Dnode, data: bytes, order: str) -> Plan:
@@ -123,6 +128,14 @@ class Registry:
         return plan
 
 
+def _few(zap: Zap, what: str) -> Iterator[tuple[bytes, Value]]:
+    """The entries of a table of attributes or layouts."""
+    for number, entry in enumerate(zap.items()):
+        if number >= MAX_REGISTERED:
+            raise TooMany(f"system attribute {what} in {zap.dnode.label}", MAX_REGISTERED)
+        yield entry
+
+
 def read(dnode: Dnode, registry: Registry | None) -> Attributes:
     """The attributes of a file system object."""
     if dnode.bonus_type == layout.OT_ZNODE:
@@ -136,6 +149,8 @@ def _attributes(dnode: Dnode, registry: Registry) -> Attributes:
     buffers = [(dnode.bonus, dnode.order)]
     spill = dnode.spill
     if spill is not None and not spill.hole:
+        if spill.lsize > MAX_SPILL:
+            raise dnode.corrupt("size of spill block", 0, spill.lsize)
         buffers.append((dnode.store.cached(spill, f"{dnode.label}: spill block"), spill.order))
     numbers: dict[str, int] = {}
     found: dict[str, bytes] = {}
@@ -146,7 +161,7 @@ def _attributes(dnode: Dnode, registry: Registry) -> Attributes:
         for name, index in plan.numbers:
             numbers[name] = words[index]
         for name, index in plan.times:
-            numbers[name] = _signed(words[index]) * _SECOND + words[index + 1]
+            numbers[name] = nanoseconds(words[index], words[index + 1])
         for name, start, end in plan.strings:
             found[name] = data[start:end]
     get = numbers.get
@@ -162,8 +177,11 @@ def _attributes(dnode: Dnode, registry: Registry) -> Attributes:
         raise dnode.corrupt(f"system attribute {error.args[0]}: missing", 0) from error
 
 
-def _signed(word: int) -> int:
-    return word - (1 << 64) if word >> 63 else word
+def nanoseconds(seconds: int, rest: int) -> int:
+    """A time of two 64-bit words: seconds since 1970, with a sign, and nanoseconds."""
+    if seconds >> 63:
+        seconds -= 1 << 64
+    return seconds * _SECOND + (rest if rest < _SECOND else 0)
 
 
 def _znode(dnode: Dnode) -> Attributes:
@@ -174,7 +192,7 @@ def _znode(dnode: Dnode) -> Attributes:
     mode, size = fields[9] & _MODE, fields[10]
     # A short target follows the znode; a longer one is in the object's first block (zfs_znode.c, zfs_sa_readlink).
     symlink = bonus[layout.ZNODE_SIZE :][:size] if layout.ZNODE_SIZE + size <= len(bonus) else None
-    times = [_signed(fields[at]) * _SECOND + fields[at + 1] for at in (0, 2, 4)]
+    times = [nanoseconds(fields[at], fields[at + 1]) for at in (0, 2, 4)]
     return Attributes(
         mode, size, fields[12], fields[16], fields[17], fields[8], fields[11], fields[15], times[0], times[1],
         times[2], fields[14], fields[13], 0, symlink if mode & 0o170000 == 0o120000 else None, None,

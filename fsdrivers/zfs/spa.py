@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fsdrivers.block import BlockDevice
-from fsdrivers.errors import Corrupt, FsError, MissingDevices, ReadError, Unsupported
+from fsdrivers.errors import Corrupt, FsError, MissingDevices, ReadError, TooMany, Unsupported
 from fsdrivers.redundancy import Health
 from fsdrivers.zfs import blkptr, dsl, features, layout, mapping, nvlist, tree
 from fsdrivers.zfs.dmu import Objset
@@ -22,6 +22,8 @@ from fsdrivers.zfs.zap import Zap
 
 MAX_TOPS = 4096
 MAX_TRIES = 64  # uberblocks tried before the pool counts as lost
+MAX_TRIED = 64 << 20  # bytes of blocks read for uberblocks that led to nothing, after which no other is tried
+MAX_FEATURES = 1024  # in one table; OpenZFS 2.3 knows 45
 
 Used = Sequence[tuple[BlockDevice, Label]]
 
@@ -44,10 +46,11 @@ class Spa:
         self.name, self.health = name, health
         self._used = used
         self._leaves = _leaves(used)
+        self.store = Store(name, health)
         first: FsError | None = None
-        newest = 0
+        newest = tried = 0
         for number, candidate in enumerate(_candidates(used)):
-            if number >= MAX_TRIES:
+            if number >= MAX_TRIES or tried > MAX_TRIED:
                 break
             try:
                 if not _holds(candidate):
@@ -56,6 +59,7 @@ class Spa:
             except (MissingDevices, Unsupported):
                 raise
             except FsError as error:
+                tried += self.store.loaded
                 if first is None:
                     first, newest = error, candidate.uberblock.txg
                 continue
@@ -88,7 +92,10 @@ class Spa:
         trusted = self.config.get("vdev_tree")
         if not isinstance(trusted, dict):
             raise Corrupt(self.name, "pool configuration: no vdev_tree", 0)
-        self._place(dict(enumerate(tree.children(trusted))))
+        tops = tree.children(trusted)
+        if len(tops) > MAX_TOPS:
+            raise TooMany(f"top-level vdevs in pool {self.name}", MAX_TOPS)
+        self._place(dict(enumerate(tops)))
         salt = self.directory.get(b"org.illumos:checksum_salt")  # DMU_POOL_CHECKSUM_SALT
         self.store.salt = bytes(byte & 0xFF for byte in salt or ())
         number = self.directory.number("root_dataset")
@@ -130,7 +137,9 @@ class Spa:
         number = self.directory.number(table)
         if number is None:
             return
-        for name, value in Zap(self.mos.dnode(number)).items():
+        for count, (name, value) in enumerate(Zap(self.mos.dnode(number)).items()):
+            if count >= MAX_FEATURES:
+                raise TooMany(f"features of pool {self.name}", MAX_FEATURES)
             if value and value[0]:
                 yield nvlist.text(name)
 

@@ -5,11 +5,13 @@ Sources: module/zfs/zio.c:zio_read, zio_gang_tree_assemble, zio_checksum.c:zio_c
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 from fsdrivers import redundancy
 from fsdrivers.errors import BadData, Corrupt, FsError, Locked, MissingDevices, Unsupported
+from fsdrivers.kept import Kept
 from fsdrivers.redundancy import Attempt, Health
 from fsdrivers.zfs import blkptr, checksum, compress, layout
 from fsdrivers.zfs.blkptr import Blkptr, Dva
@@ -17,7 +19,16 @@ from fsdrivers.zfs.label import eck_order, verify
 from fsdrivers.zfs.vdevs import Mismatch, Vdev
 
 CACHE_BYTES = 24 << 20  # of decompressed metadata blocks that are kept
+LEAF_BYTES = 4 << 20  # of leaves of ZAPs that are kept decoded, which is up to eight times as much
+HOLDERS = 32  # objects that keep the block of pointers that they used last, 128 KiB at most
 MAX_GANG_DEPTH = 8  # a gang header points to gang headers when space is very tight
+
+
+class Holder(Protocol):
+    """An object that keeps a block for as long as it is read from."""
+
+    def forget(self) -> None:
+        """Let go of it."""
 
 
 class Store:
@@ -29,6 +40,9 @@ class Store:
         self.missing: tuple[str, ...] = ()  # of members, for messages
         self.present: tuple[str, ...] = ()
         self.salt = b""
+        self.loaded = 0  # bytes of blocks that were asked for
+        self.leaves: Kept[tuple[int, int], Any] = Kept(LEAF_BYTES)  # decoded, of all ZAPs
+        self._holders: deque[Holder] = deque()
         self._cache: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
         self._cached = 0
 
@@ -39,6 +53,7 @@ class Store:
         """
         if pointer.lsize > layout.MAX_BLOCK or pointer.psize > layout.MAX_BLOCK:
             raise Corrupt(self.name, f"{structure}: size in block pointer", _where(pointer), got=pointer.lsize)
+        self.loaded += pointer.lsize
         if pointer.embedded is not None:
             return self._embedded(pointer, structure)
         if not pointer.dvas:
@@ -76,12 +91,22 @@ class Store:
         if data is not None and len(data) == pointer.lsize:
             self._cache.move_to_end(key)
             return data
+        if data is not None:  # another pointer to the same place: only one of them can be right
+            self._cached -= len(self._cache.pop(key))
         data = self.read(pointer, structure)
         self._cache[key] = data
         self._cached += len(data)
         while self._cached > CACHE_BYTES:
             self._cached -= len(self._cache.popitem(last=False)[1])
         return data
+
+    def holds(self, holder: Holder) -> None:
+        """``holder`` has a block now; of many the one that got its block first lets go."""
+        if self._holders and self._holders[-1] is holder:
+            return
+        self._holders.append(holder)
+        if len(self._holders) > HOLDERS:
+            self._holders.popleft().forget()
 
     def _embedded(self, pointer: Blkptr, structure: str) -> bytes:
         if pointer.embedded == layout.EMBEDDED_REDACTED:

@@ -15,7 +15,6 @@ from fsdrivers.zfs.nvlist import NvList
 from fsdrivers.zfs.raidzread import RaidZ
 from fsdrivers.zfs.vdevs import Absent, Indirect, Leaf, Mirror, Segment, Vdev
 
-MAX_CHILDREN = 1024
 MAX_DEPTH = 8
 LEAVES = ("disk", "file")
 MIRRORS = ("mirror", "replacing", "spare")
@@ -50,7 +49,7 @@ def children(config: NvList) -> list[NvList]:
     found = config.get("children", [])
     if not isinstance(found, list) or not all(isinstance(child, dict) for child in found):
         return []
-    return found[:MAX_CHILDREN]
+    return found
 
 
 def leaves(config: NvList, depth: int = 0) -> Iterator[NvList]:

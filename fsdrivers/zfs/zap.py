@@ -1,24 +1,44 @@
 """ZAP objects: names (or 64-bit keys) with values, in one block or in a hash table of leaf blocks.
 
-Sources: include/sys/zap_impl.h, include/sys/zap_leaf.h, module/zfs/zap.c:zap_table_load, zap_leaf.c:zap_leaf_lookup,
-zap_micro.c:zap_hash; OpenZFS 2.3.4.
+Sources: include/sys/zap_impl.h, include/sys/zap_leaf.h, module/zfs/zap.c:zap_table_load, fzap_cursor_retrieve,
+zap_leaf.c:zap_leaf_lookup, zap_leaf_array_create, zap_micro.c:zap_hash; OpenZFS 2.3.4.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import count
+from typing import cast
 
 from fsdrivers.zfs import layout
-from fsdrivers.zfs.dmu import Dnode
+from fsdrivers.zfs.dmu import Dnode, Objset
 from fsdrivers.zfs.layout import ZAP_CHAIN_END, ZAP_CHUNK
 
 Value = tuple[int, ...]  # the integers of a value; strings are bytes, one integer each
 
 _INTEGERS = {1: "B", 2: "H", 4: "I", 8: "Q"}
-MAX_VALUE = 8192 * 16  # bytes of one value; ZAP_MAXVALUELEN is 8 KiB
-MAX_MICRO = 16 << 20  # large_microzap allows any block size
-MAX_TABLE = 1 << 27  # entries of a pointer table
+Leaf = tuple[
+    dict[bytes, Value], int, int
+]  # entries, and the bits that the hashes of their names begin with: value, count
+
+MAX_VALUE = 8192  # bytes of one value: fs/zfs.h:ZAP_MAXVALUELEN
+MAX_NAME = 1024  # bytes of one name with its NUL: ZAP_MAXNAMELEN_NEW
+MAX_MICRO = 4 << 20  # of one block with all names; zap_micro.c:MZAP_MAX_SIZE is 1 MiB
+MAX_BLOCK = 128 << 10  # of a hash table: SPA_OLD_MAXBLOCKSIZE, zap.c:zap_create_flags
+MAX_SHIFT = 27  # log2 of the entries of a pointer table
+
+_serials = count()
+
+
+def opened(objset: Objset, number: int, *types: int) -> Zap:
+    """The ZAP in object ``number`` of ``objset``, of one of ``types`` if any are given, kept for the next who asks."""
+    found = cast("Zap | None", objset.zaps.get(number))
+    if found is None:
+        dnode = objset.dnode(number, *types)
+        found = Zap(dnode)
+        objset.zaps.put(number, found, 512 + dnode.block_size)
+    return found
 
 
 class Zap:
@@ -36,7 +56,8 @@ class Zap:
             self._read_header(block, order)
         else:
             raise dnode.corrupt("ZAP block type", 0, kind)
-        self._leaves: dict[int, dict[bytes, Value]] = {}
+        self._leaves = dnode.store.leaves  # those of other ZAPs too, which the serial tells apart
+        self._serial = next(_serials)
 
     def get(self, name: bytes) -> Value | None:
         """The value of ``name``, None when it has none."""
@@ -45,7 +66,7 @@ class Zap:
         if self.normalization or self._flags & layout.ZAP_FLAG_UINT64_KEY:
             # The hash is over a form of the name that only the kernel's own tables make: look at all of them.
             return next((value for key, value in self.items() if key == name), None)
-        return self._leaf(self._leaf_block(self._hash(name))).get(name)
+        return self._leaf(self._leaf_block(self._hash(name)))[0].get(name)
 
     def number(self, name: str) -> int | None:
         """The value of ``name`` when it is one integer."""
@@ -57,12 +78,16 @@ class Zap:
         if self._micro is not None:
             yield from self._micro.items()
             return
-        seen = set()
-        for index in range(1 << self._shift):
-            block = self._table_entry(index)
-            if block not in seen:  # a leaf has many entries while the table has more bits than it
-                seen.add(block)
-                yield from self._leaf(block).items()
+        index, end = 0, 1 << self._shift
+        while index < end:
+            number = self._table_entry(index)
+            found, prefix, length = self._leaf(number)
+            # A leaf has many entries while the table has more bits than it, all of them and no others.
+            span = self._shift - length
+            if span < 0 or prefix << span != index:
+                raise self.dnode.corrupt("ZAP leaf prefix", number * self.dnode.block_size, prefix)
+            yield from found.items()
+            index += 1 << span
 
     def _read_micro(self, block: bytes, order: str) -> dict[bytes, Value]:
         if len(block) > MAX_MICRO or self.dnode.max_block:
@@ -81,15 +106,12 @@ class Zap:
             self.normalization, self._flags,
         ) = layout.ZAP_HEADER[order].unpack_from(block)  # fmt: skip
         size = len(block)
-        if magic != layout.ZAP_MAGIC or size & size - 1 or size < 512:
+        if magic != layout.ZAP_MAGIC or size & size - 1 or not 512 <= size <= MAX_BLOCK:
             raise self.dnode.corrupt("ZAP header", 0, magic)
         self._order = order
-        if self._table_blocks:
-            per_block = size // 8
-            if self._shift > 27 or 1 << self._shift > self._table_blocks * per_block:
-                raise self.dnode.corrupt("ZAP pointer table", 0, self._shift)
-        elif 1 << self._shift != size // 16:
-            raise self.dnode.corrupt("ZAP embedded pointer table", 0, self._shift)
+        room = self._table_blocks * (size // 8) if self._table_blocks else size // 16
+        if self._shift > MAX_SHIFT or 1 << self._shift > room or (not self._table_blocks and 1 << self._shift != room):
+            raise self.dnode.corrupt("ZAP pointer table", 0, self._shift)
         self._embedded = block[size // 2 :]
 
     def _table_entry(self, index: int) -> int:
@@ -115,35 +137,44 @@ class Zap:
             value = value >> 8 ^ table[(value ^ byte) & 0xFF]
         return value
 
-    def _leaf(self, number: int) -> dict[bytes, Value]:
-        found = self._leaves.get(number)
+    def _leaf(self, number: int) -> Leaf:
+        key = self._serial, number
+        found = self._leaves.get(key)
         if found is None:
             data, order = self.dnode.block(number)
-            found = dict(_entries(self.dnode, number, data, order, bool(self._flags & layout.ZAP_FLAG_UINT64_KEY)))
-            if len(self._leaves) >= 256:
-                self._leaves.clear()
-            self._leaves[number] = found
+            found = _decoded(self.dnode, number, data, order, bool(self._flags & layout.ZAP_FLAG_UINT64_KEY))
+            self._leaves.put(key, found, len(data))
         return found
 
 
-def _entries(dnode: Dnode, number: int, data: bytes, order: str, wide: bool) -> Iterator[tuple[bytes, Value]]:
-    """The entries of one leaf block; with ``wide``, keys are 64-bit integers instead of strings that end in NUL."""
-    kind, _, _, magic, *_ = layout.ZAP_LEAF_HEADER[order].unpack_from(data)
+def _decoded(dnode: Dnode, number: int, data: bytes, order: str, wide: bool) -> Leaf:
+    """One leaf block; with ``wide``, keys are 64-bit integers instead of strings that end in NUL."""
+    kind, _, prefix, magic, _, _, length, *_ = layout.ZAP_LEAF_HEADER[order].unpack_from(data)
     where = number * dnode.block_size
     if kind != layout.ZBT_LEAF or magic != layout.ZAP_LEAF_MAGIC:
         raise dnode.corrupt("ZAP leaf header", where, magic)
+    return dict(_entries(dnode, where, data, order, wide)), prefix, length
+
+
+def _entries(dnode: Dnode, where: int, data: bytes, order: str, wide: bool) -> Iterator[tuple[bytes, Value]]:
+    """The entries of one leaf block, which is at byte ``where`` of the object."""
     # A 48-byte header, a hash table of one u16 for every 32 bytes of block, then the chunks.
     chunks = memoryview(data)[48 + len(data) // 32 * 2 :]
     count = (len(data) - len(data) // 32 * 2) // ZAP_CHUNK - 2
     unpack = layout.ZAP_LEAF_ENTRY[order].unpack_from
+    left = count  # a chunk belongs to one name or one value: together they have no more than there are
     for at in range(0, count * ZAP_CHUNK, ZAP_CHUNK):
         if chunks[at] != layout.ZAP_CHUNK_ENTRY:
             continue
         _, width, _, name_chunk, name_length, value_chunk, value_length, _, _ = unpack(chunks, at)
-        if width not in _INTEGERS or value_length * width > MAX_VALUE or name_length > 8192:
+        name_bytes, value_bytes = name_length * 8 if wide else name_length, value_length * width
+        if width not in _INTEGERS or value_bytes > MAX_VALUE or name_bytes > MAX_NAME:
             raise dnode.corrupt("ZAP entry", where + at, width)
-        name = _array(dnode, where, chunks, count, order, name_chunk, name_length * 8 if wide else name_length)
-        raw = _array(dnode, where, chunks, count, order, value_chunk, value_length * width)
+        left -= -(-name_bytes // layout.ZAP_ARRAY_BYTES) - (-value_bytes // layout.ZAP_ARRAY_BYTES)
+        if left < 0:
+            raise dnode.corrupt("ZAP chunks, which several chains share", where + at)
+        name = _array(dnode, where, chunks, count, order, name_chunk, name_bytes)
+        raw = _array(dnode, where, chunks, count, order, value_chunk, value_bytes)
         # The integers of a value are big-endian on every machine.
         yield name if wide else name[:-1], struct.unpack(f">{value_length}{_INTEGERS[width]}", raw)
 

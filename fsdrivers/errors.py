@@ -108,6 +108,25 @@ class TooMany(FsError):
         super().__init__(f"too many {what}: the limit is {limit}")
 
 
+class OutOfBounds(FsError):
+    """``doing`` something that a disk asked for took more time or memory than any disk may cost; ``why`` says which."""
+
+    def __init__(self, doing: str, why: str) -> None:
+        self.doing, self.why = doing, why
+        super().__init__(f"{doing}: {why}; left out")
+
+
+class Fault(FsError):
+    """A reader failed in a way that it should not, whatever is on the disk: its own fault, and no reason to stop."""
+
+    def __init__(self, doing: str, error: BaseException) -> None:
+        trace, where = error.__traceback__, ""
+        while trace is not None:
+            where, trace = f" ({trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno})", trace.tb_next
+        text = " ".join(str(error)[:500].split())
+        super().__init__(f"{doing}: internal error, {type(error).__name__}: {text}{where}")
+
+
 class _PathError(FsError):
     """Base of the errors about one path, which they keep in ``path``."""
 

@@ -54,6 +54,7 @@ class Pool(ABC):
     name: str  # the label; "" when the pool has none
     uuid: str
     slots: tuple[Slot, ...]
+    devices: tuple[BlockDevice, ...] = ()  # whose labels claim to belong to it, used or not
     seeds: tuple[str, ...] = ()  # uuids of the pools that this one is built on
     use_log: bool = True  # show what programs had synced before a crash, replayed from the log in memory
 

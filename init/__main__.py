@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from fsdrivers import bounds
 from fsdrivers.errors import FsError
 from init import BEGAN, handover, locks, report, survey, waiting
 from init import config as _config
@@ -111,6 +112,7 @@ def boot(machine: Machine) -> None:
     """Find what to boot and leave for it; raises NothingBoots when this machine stays."""
     console = machine.console
     given = machine.given = machine.config = machine.given or machine.config
+    bounds.use(bounds.Wall(lambda text: machine.console.say(text), limit=syscalls.limit_data))
     if machine.firmware:
         machine.begin("looking for knobs beside the EFI file")
         machine.config = machine.firmware.configure(given, machine.disks, machine.modules, console)
@@ -350,7 +352,7 @@ def pid1() -> NoReturn:
                 steps.pop(0)(machine)
             if rescue(machine):
                 steps = [boot]
-        except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit, bounds.Overrun) as error:
             steps = []
             tell(machine, error)
 

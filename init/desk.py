@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from fsdrivers import bounds
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.errors import FsError, TooLarge, Unsupported
 from init import config as _config
@@ -75,6 +76,7 @@ def tell(images: list[str], config: _config.BootConfig, memory: int, machine: st
     _say(report.versions())
     for warning in (*config.warnings, *locks.told(config.locks)):
         _say(f"warning: {warning}")
+    bounds.use(bounds.Wall(_say))
     devices: list[BlockDevice] = [FileDevice(image) for image in images]
     found = survey.Survey(devices, config)
     if config.root:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
 
-from fsdrivers import pools
+from fsdrivers import bounds, pools
 from fsdrivers.block import BlockDevice
-from fsdrivers.errors import FsError
+from fsdrivers.errors import Fault, FsError, OutOfBounds
 from fsdrivers.pool import Pool
-from init import entries, report, roots
+from init import entries, roots
 from init.config import BootConfig
 from init.entries import mounts, policy, snapshots
 from init.entries.entry import BootEntry
 from init.entries.snapshots import Snapshot
 from init.roots import BootRoot
+
+T = TypeVar("T")
 
 
 class Survey:
@@ -25,7 +28,7 @@ class Survey:
         self.wanted = roots.wanted(config.root or config.narrow)
         self.notes: list[str] = [self.wanted.problem] if self.wanted.problem else []
         self._devices = tuple(devices)
-        self.pools: list[Pool] = pools.assemble(self._devices, lambda error: self.note(str(error)))
+        self.pools: list[Pool] = pools.assemble(self._devices, self._complain)
         self._entries: list[BootEntry] | None = None
         self.roots: list[BootRoot] = []
         self._incomplete: list[Pool] | None = None
@@ -34,6 +37,17 @@ class Survey:
         """Remember something that a person may want to know, once."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def _complain(self, error: FsError) -> None:
+        self.note(str(error))
+
+    def _attempt(self, where: str, what: str, pool: Pool, work: Callable[[], T]) -> T | None:
+        """What ``work`` returns about ``what`` in ``where`` of ``pool``; what is wrong is a note, and others may do."""
+
+        def complain(error: FsError) -> None:
+            self.note(str(error) if isinstance(error, (OutOfBounds, Fault)) else f"{where}: {error}")
+
+        return bounds.attempt(f"{where}: {what}", pool.devices, work, complain)
 
     @property
     def matching(self) -> list[Pool]:
@@ -77,11 +91,20 @@ class Survey:
 
     def snapshots(self, entry: BootEntry) -> list[Snapshot]:
         """The snapshots of ``entry``'s root, for a list."""
-        return entries.snapshots_of(entry, self.note)
+        return self._asked(f"{entry.place.where}: its snapshots", lambda: entries.snapshots_of(entry, self.note))
 
     def inside(self, snapshot: Snapshot, like: BootEntry) -> list[BootEntry]:
         """What can be booted from ``snapshot``, one of the root of ``like``."""
-        return entries.of_snapshot(snapshot, like, self.config, self.note, self._devices)
+        look = partial(entries.of_snapshot, snapshot, like, self.config, self.note, self._devices)
+        return self._asked(f"{snapshot.where}: its entries", look)
+
+    def _asked(self, doing: str, work: Callable[[], list[T]]) -> list[T]:
+        """What a person wants to see: it has time of its own, and what is wrong is told.  Raises FsError."""
+        problems: list[FsError] = []
+        found = bounds.attempt(doing, (), work, problems.append)
+        if found is None:
+            raise problems[0]
+        return found
 
     def look_for(self, asked: str) -> BootEntry | None:
         """The entry that ``asked`` (as poolboot.entry= has it) means.
@@ -94,7 +117,8 @@ class Survey:
             return found
         for entry, snapshot in self._snapshots():
             if snapshot.named(asked):
-                known += entries.of_snapshot(snapshot, entry, self.config, self.note, self._devices)
+                look = partial(entries.of_snapshot, snapshot, entry, self.config, self.note, self._devices)
+                known += self._attempt(snapshot.where, "its entries", snapshot.pool, look) or ()
                 return policy.find(known, asked)
         return None
 
@@ -104,27 +128,22 @@ class Survey:
         for entry in tuple(self.entries()):
             if entry.snapshot is None and entry.place.where not in seen:
                 seen.add(entry.place.where)
-                yield from ((entry, one) for one in snapshots.of(entry.place, self.note))
+                look = partial(snapshots.of, entry.place, self.note)
+                listed = self._attempt(entry.place.where, "its snapshots", entry.place.pool, look)
+                yield from ((entry, one) for one in listed or ())
 
     def _entries_of(self, pool: Pool) -> list[BootEntry]:
         found: list[BootEntry] = []
-        with self._noting(pool.name or pool.uuid):
-            for place in roots.candidates(pool, self.config, self.note):
-                with self._noting(place.where):
-                    place = mounts.mount(place, self.pools, self._devices, self.note)
-                    self.roots.append(place)
-                    found += entries.find(place, self.config, self.note)
+        name = pool.name or pool.uuid
+        places = roots.candidates(pool, self.config, self.note)
+        while place := self._attempt(name, "its roots", pool, lambda: next(places, None)):
+            found += self._attempt(place.where, "its entries", pool, partial(self._of_root, place)) or ()
         return _as_the_loader_has_it(found)
 
-    @contextmanager
-    def _noting(self, where: str) -> Iterator[None]:
-        """What goes wrong in the body is a note: other roots may do.  Also a fault of ours, with the place of it."""
-        try:
-            yield
-        except FsError as error:
-            self.note(f"{where}: {error}")
-        except Exception as error:
-            self.note(f"{where}: internal error: {', from '.join(report.causes(error))}")
+    def _of_root(self, place: BootRoot) -> list[BootEntry]:
+        place = mounts.mount(place, self.pools, self._devices, self.note)
+        self.roots.append(place)
+        return entries.find(place, self.config, self.note)
 
 
 def _as_the_loader_has_it(found: list[BootEntry]) -> list[BootEntry]:

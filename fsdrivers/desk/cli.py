@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from fsdrivers import bounds
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.desk.walk import record, to_json, to_text
 from fsdrivers.errors import Ambiguous, FsError, NotFound
@@ -170,6 +171,7 @@ def _pools(options: argparse.Namespace) -> list[Pool]:
     """The pools on the named images; raises the first complaint when there is no pool at all."""
     complaints: list[FsError] = []
     devices: list[BlockDevice] = [FileDevice(path) for path in options.images]
+    bounds.use(bounds.Wall(_warn))
     pools = assemble(devices, complaints.append)
     if options.pool is not None:
         pools = [pool for pool in pools if options.pool in (pool.name, pool.uuid)]
@@ -249,11 +251,13 @@ def _describe(pool: Pool) -> tuple[dict[str, object], FsError | None]:
         "notes": pool.notes,
         "roots": [],
     }
-    try:
-        report["roots"] = [root._asdict() for root in pool.roots()]
-    except FsError as error:
-        report["error"] = str(error)
-        return report, error
+    problems: list[FsError] = []
+    doing = f"{pool.kind} pool {pool.name or pool.uuid}: its roots"
+    roots = bounds.attempt(doing, pool.devices, pool.roots, problems.append)
+    if roots is None:
+        report["error"] = str(problems[0])
+        return report, problems[0]
+    report["roots"] = [root._asdict() for root in roots]
     return report, None
 
 

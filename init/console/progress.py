@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from fsdrivers.bounds import progress
 from init.machine.devices import human
 
 MUTE = 1.0  # seconds of work without a word
@@ -25,6 +26,7 @@ class Progress:
     def advance(self, count: int) -> None:
         """So many more bytes are done."""
         self._done += count
+        progress()
         now = self._clock()
         if now < self._speak or not self._done:
             return

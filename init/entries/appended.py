@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterable, Iterator
 
 from fsdrivers.block import BlockDevice
+from fsdrivers.bounds import around
 from fsdrivers.errors import FsError, NotFound, ReadError
 from fsdrivers.filesystem import File, Piece
 from init.config import BootConfig
@@ -68,9 +69,15 @@ def _open(name: str, entry: BootEntry, devices: Iterable[BlockDevice]) -> File:
 
 def _on_partitions(path: str, devices: Iterable[BlockDevice]) -> File:
     """The file on the first EFI system or boot partition that has it."""
+    from fsdrivers import fat
     from init.entries.stated import boot_partitions
 
-    for _, filesystem in boot_partitions(devices, lambda text: None):
+    for partition in boot_partitions(devices, lambda text: None):
+        try:
+            with around(f"{partition.name}: its file system", [partition]):
+                filesystem = fat.open(partition)
+        except FsError:  # told by who looks for entries on partitions
+            continue
         try:
             return filesystem.open(path)
         except NotFound:

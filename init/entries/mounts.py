@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from fsdrivers.block import BlockDevice
+from fsdrivers.bounds import around
 from fsdrivers.errors import FsError, NotFound
 from fsdrivers.filesystem import DirEntry, Filesystem, Node, Piece, Stat
 from fsdrivers.partitions import Partition, partitions
@@ -192,7 +193,10 @@ def _dataset_on_boot(place: BootRoot, pools: Sequence[Pool]) -> Found | None:
 def _on_boot(pool: Pool, *canmount: str) -> list[str]:
     """The datasets of ``pool`` whose mount point is /boot."""
     listing: Callable[..., list[tuple[str, str]]] | None = getattr(pool, "mounted", None)
-    return [name for name, where in listing(*canmount) if where == BOOT] if listing is not None else []
+    if listing is None:
+        return []
+    with around(f"{pool.name}: its mount points", pool.devices):
+        return [name for name, where in listing(*canmount) if where == BOOT]
 
 
 def _filled(filesystem: Filesystem) -> bool:
@@ -219,7 +223,8 @@ def _tagged(line: Line, place: BootRoot, pools: Sequence[Pool], devices: Iterabl
             if known != (value.lower() if tag == "PARTUUID" else value):
                 continue
         try:
-            filesystem = fat.open(partition)
+            with around(f"{partition.name}: its file system", [partition]):
+                filesystem = fat.open(partition)
         except FsError:
             continue
         same = {"UUID": filesystem.uuid.lower() == value.lower(), "LABEL": filesystem.label.strip() == value.strip()}

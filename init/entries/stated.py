@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from fsdrivers.block import BlockDevice
+from fsdrivers.bounds import attempt
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import File, Filesystem
 from fsdrivers.partitions import Partition, partitions
@@ -110,33 +112,53 @@ def on_partitions(
     seen = {(entry.place.where, entry.kernel, entry.cmdline) for entry in known}
     decided = {entry.place.where for entry in known if entry.default}
     trees = [_Trees(place) for place in places]
-    for partition, filesystem in boot_partitions(devices, note):
-        earlier = 0
-        beside = {part.name for part in partitions(partition.parent) if part.type == ROOTS.get(os.uname().machine)}
-        for item, _, named in _items(filesystem, partition.name, note):
-            place = _whose(item.options, places, beside)
-            if place is None and any(one.is_snapshot(item) for one in trees):
-                earlier += 1
+    for partition in boot_partitions(devices, note):
+        look = partial(_on_partition, partition, places, trees, config, note)
+        found = attempt(f"{partition.name}: its entries", [partition], look, lambda error: note(str(error)))
+        for entry, named in found or ():
+            where = entry.place.where
+            kernel = entry.kernel if entry.files in (None, entry.place.files) else BOOT + entry.kernel
+            if (where, kernel, entry.cmdline) not in seen:
+                default = named and where not in decided
+                decided |= {where} if default else set()
+                yield entry._replace(default=default)
+
+
+def _on_partition(
+    partition: Partition, places: Sequence[BootRoot], trees: Sequence[_Trees], config: BootConfig, note: Note
+) -> list[tuple[BootEntry, bool]]:
+    """The entries on one partition, and whether somebody named each as the default."""
+    from fsdrivers import fat
+
+    try:
+        filesystem = fat.open(partition)
+    except FsError as error:
+        note(f"{partition.name}: not read: {error}")
+        return []
+    entries = []
+    earlier = 0
+    beside = {part.name for part in partitions(partition.parent) if part.type == ROOTS.get(os.uname().machine)}
+    for item, _, named in _items(filesystem, partition.name, note):
+        place = _whose(item.options, places, beside)
+        if place is None and any(one.is_snapshot(item) for one in trees):
+            earlier += 1
+            continue
+        if place is None:
+            note(f"{partition.name}: entry {item.title!r} is passed over: its root is none of those found here")
+            continue
+        files = filesystem
+        if item.device:
+            inside = _inside(item, place)
+            if inside is None:
+                note(f"{partition.name}: entry {item.title!r} is passed over: its kernel is on {item.device}")
                 continue
-            if place is None:
-                note(f"{partition.name}: entry {item.title!r} is passed over: its root is none of those found here")
-                continue
-            files = filesystem
-            if item.device:
-                inside = _inside(item, place)
-                if inside is None:
-                    note(f"{partition.name}: entry {item.title!r} is passed over: its kernel is on {item.device}")
-                    continue
-                item, files = inside, place.files
-            default = named and place.where not in decided
-            entry = _entry(item, place, files, partition.name, config, default, partition)
-            kernel = entry.kernel if files is place.files else BOOT + entry.kernel
-            if (place.where, kernel, entry.cmdline) not in seen:
-                decided |= {place.where} if default else set()
-                # Names of devices change from boot to boot, and an id may be remembered.
-                yield entry._replace(id=f"{filesystem.uuid or partition.name}/{item.id}")
-        if earlier:
-            note(f"{partition.name}: {earlier} entries for snapshots are left out: these are listed of themselves")
+            item, files = inside, place.files
+        entry = _entry(item, place, files, partition.name, config, False, partition)
+        # Names of devices change from boot to boot, and an id may be remembered.
+        entries.append((entry._replace(id=f"{filesystem.uuid or partition.name}/{item.id}"), named))
+    if earlier:
+        note(f"{partition.name}: {earlier} entries for snapshots are left out: these are listed of themselves")
+    return entries
 
 
 def _whose(options: str, places: Sequence[BootRoot], beside: set[str]) -> BootRoot | None:
@@ -184,8 +206,8 @@ def _inside(item: Item, place: BootRoot) -> Item | None:
     return None
 
 
-def boot_partitions(devices: Iterable[BlockDevice], note: Note) -> Iterator[tuple[Partition, Filesystem]]:
-    """The FAT file systems on partitions that are for booting, by their types."""
+def boot_partitions(devices: Iterable[BlockDevice], note: Note) -> Iterator[Partition]:
+    """The partitions that are for booting, by their types."""
     from fsdrivers import fat
 
     count = 0
@@ -199,10 +221,7 @@ def boot_partitions(devices: Iterable[BlockDevice], note: Note) -> Iterator[tupl
             count += 1
             if count > MAX_PARTITIONS:
                 return
-            try:
-                yield partition, fat.open(partition)
-            except FsError as error:
-                note(f"{partition.name}: not read: {error}")
+            yield partition
 
 
 def _items(filesystem: Filesystem, where: str, note: Note) -> Iterator[tuple[Item, bool, bool]]:

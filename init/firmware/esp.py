@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from fsdrivers import fat, partitions
 from fsdrivers.block import BlockDevice
+from fsdrivers.bounds import attempt
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import File
 from fsdrivers.partitions import Partition
@@ -86,10 +87,12 @@ def find(devices: Iterable[BlockDevice], asked: str) -> Partition:
 
 def fat_label(partition: Partition) -> str:
     """The label of the file system; "" when it cannot be read."""
-    try:
-        return fat.open(partition).label.strip()
-    except FsError:
-        return ""
+    look = attempt(f"{partition.name}: its file system", [partition], lambda: fat.open(partition).label, _ignore)
+    return (look or "").strip()
+
+
+def _ignore(error: FsError) -> None:
+    """What is wrong with a partition is told by who looks for entries on it."""
 
 
 def _answers(partition: Partition, asked: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from fsdrivers import fat
 from fsdrivers.block import BlockDevice
+from fsdrivers.bounds import around, attempt
 from fsdrivers.errors import FsError, NotFound
 from fsdrivers.partitions import Partition
 from init.config import BootConfig
@@ -94,7 +95,8 @@ class OnPartition:
     def read(self) -> str:
         """As Store has it."""
         try:
-            data = fat.open(self._partition).read_file(f"/{esp.DIRECTORY}/{FILE}", _ledger.MAX_TEXT)
+            with around(self.where, [self._partition]):
+                data = fat.open(self._partition).read_file(f"/{esp.DIRECTORY}/{FILE}", _ledger.MAX_TEXT)
         except NotFound:
             return ""
         return data.decode("utf-8", "replace")
@@ -300,10 +302,14 @@ class Keeper:
 
 def reports(place: BootRoot) -> bool:
     """Whether the system in ``place`` tells us of good boots."""
-    for path in UNITS:
-        try:
-            place.filesystem.lstat(path)
-        except FsError:
-            continue
-        return True
-    return False
+
+    def look() -> bool:
+        for path in UNITS:
+            try:
+                place.filesystem.lstat(path)
+            except FsError:
+                continue
+            return True
+        return False
+
+    return bool(attempt(f"{place.where}: its units", place.pool.devices, look, lambda error: None))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from fsdrivers import fat, partitions
 from fsdrivers.block import BlockDevice
+from fsdrivers.bounds import around
 from fsdrivers.errors import FsError, NotFound
 from init import VERSION, config
 from init.entries.entry import BootEntry
@@ -66,11 +67,12 @@ def own_partition(came: Origin, devices: Iterable[BlockDevice]) -> partitions.Pa
 def read_conf(came: Origin, partition: partitions.Partition) -> str:
     """The text of poolboot.conf beside the EFI file, "" without one.  Raises FsError when it cannot be read."""
     directory = came.path.rpartition("/")[0]
-    try:
-        file = fat.open(partition).open(f"{directory}/{CONF}")
-    except NotFound:
-        return ""
-    return _text(file.read(0, MAX_CONF + 1)).removeprefix("\ufeff")
+    with around(f"{partition.name}: {CONF}", [partition]):
+        try:
+            data = fat.open(partition).open(f"{directory}/{CONF}").read(0, MAX_CONF + 1)
+        except NotFound:
+            return ""
+    return _text(data).removeprefix("\ufeff")
 
 
 def read_variable(variables: Variables) -> str:

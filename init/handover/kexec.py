@@ -9,6 +9,7 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 
+from fsdrivers.bounds import around
 from fsdrivers.errors import FsError, TooLarge
 from fsdrivers.filesystem import File, Filesystem
 from init import roots
@@ -65,8 +66,9 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
 
     Raises Refused with advice, TooLarge when they do not fit into memory, or the driver's FsError.
     """
-    preflight(entry)
-    with CLOCK.of(READ):
+    reading = around(f"{entry.place.where}: reading kernel and initrd", (), large=True)
+    with CLOCK.of(READ), reading:
+        preflight(entry)
         files, parts = [entry.open_kernel(config.whole)], entry.open_initrds()
         size = sum(file.size for file in (*files, *parts))
         progress = Progress("reading kernel and initrd", size, say)
@@ -74,7 +76,7 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
         files.clear()  # it may hold an unwrapped kernel
     initrd = None
     try:
-        with CLOCK.of(READ):
+        with CLOCK.of(READ), reading:
             initrd = load(parts, progress) if parts else None
         if progress.slow:
             say(f"the kernel copies and checks {human(size)}, which takes roughly {progress.work(LOADING)} s")

@@ -7,6 +7,7 @@ Every wrapper raises OSError with the kernel's errno.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 
 # include/uapi/linux/mount.h, v6.12
@@ -40,13 +41,19 @@ SYSLOG_ACTION_READ_ALL = 3
 SYSLOG_ACTION_CONSOLE_LEVEL = 8
 SYSLOG_ACTION_SIZE_BUFFER = 10
 
+# include/uapi/asm-generic/resource.h, v6.12
+RLIMIT_DATA = 2
+RLIM64_INFINITY = (1 << 64) - 1
+
 # arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h, v6.12
 _NUMBERS = {
     "x86_64": {
-        "syslog": 103, "mount": 165, "umount2": 166, "reboot": 169, "finit_module": 313, "kexec_file_load": 320,
+        "syslog": 103, "mount": 165, "umount2": 166, "reboot": 169, "prlimit64": 302, "finit_module": 313,
+        "kexec_file_load": 320,
     },
     "aarch64": {
-        "umount2": 39, "mount": 40, "syslog": 116, "reboot": 142, "finit_module": 273, "kexec_file_load": 294,
+        "umount2": 39, "mount": 40, "syslog": 116, "reboot": 142, "prlimit64": 261, "finit_module": 273,
+        "kexec_file_load": 294,
     },
 }  # fmt: skip
 
@@ -88,6 +95,16 @@ def kexec_file_load(kernel: int, initrd: int | None, cmdline: str) -> None:
 def reboot(command: int) -> None:
     """reboot(2); most commands do not return."""
     syscall("reboot", LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, command, None)
+
+
+def limit_data(value: int) -> int:
+    """prlimit64(2): at most ``value`` bytes of memory of our own from now on, -1 for no end; returns what it was."""
+    before, unsigned = bytearray(16), 1 << 64
+    syscall("prlimit64", 0, RLIMIT_DATA, None, before)
+    wanted = (value % unsigned).to_bytes(8, sys.byteorder) + before[8:]
+    syscall("prlimit64", 0, RLIMIT_DATA, wanted, None)
+    soft = int.from_bytes(before[:8], sys.byteorder)
+    return -1 if soft == RLIM64_INFINITY else soft
 
 
 def console_loglevel(level: int) -> None:

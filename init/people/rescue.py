@@ -6,6 +6,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from fsdrivers.bounds import around, attempt, progress
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import DIRECTORY, SYMLINK, DirEntry, Filesystem
 from fsdrivers.pool import Pool
@@ -91,7 +92,7 @@ class Rescue:
         self._console.say("rescue: type help for what can be done here")
         empty = 0
         while True:
-            line = self._console.readline("poolboot> ", history=self._history, complete=self._complete)
+            line = self._console.readline("poolboot> ", history=self._history, complete=self._completed)
             if line is None:
                 empty += 1
                 if empty >= PATIENCE:
@@ -147,7 +148,8 @@ class Rescue:
             return
         try:
             self._console.pages(True)
-            command(rest)
+            with around(name, ()):
+                command(rest)
         except (Closed, Enough) as stopped:
             if isinstance(stopped, Closed):
                 raise
@@ -322,6 +324,7 @@ class Rescue:
     def _line(self, text: str) -> None:
         """One line, whatever the names in it hold."""
         self._console.write(printable(text, ""))
+        progress()
 
     def _help(self, _: str) -> None:
         self._console.write(HELP)
@@ -330,6 +333,10 @@ class Rescue:
 
     def _names(self) -> list[str]:
         return sorted([*(name for name in self._commands if name != "?"), *CHOOSERS, "retry"])
+
+    def _completed(self, text: str) -> tuple[int, list[str]]:
+        """As _complete(); nothing when that goes wrong or takes too long."""
+        return attempt("completing", (), lambda: self._complete(text), lambda error: None) or (len(text), [])
 
     def _complete(self, text: str) -> tuple[int, list[str]]:
         """What the last word of ``text`` may become: a command, an entry, a tree or a path."""

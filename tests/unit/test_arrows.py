@@ -30,7 +30,7 @@ TABLE = (
     # the readers
     Room("errors",     "fsdrivers fsdrivers.errors fsdrivers.record"),
     Room("arithmetic", "fsdrivers.native fsdrivers.checksums fsdrivers.compression fsdrivers.parity", "errors"),
-    Room("devices",    "fsdrivers.block fsdrivers.partitions", "errors"),
+    Room("devices",    "fsdrivers.block fsdrivers.bounds fsdrivers.partitions", "errors"),
     Room("trees",      "fsdrivers.filesystem fsdrivers.redundancy fsdrivers.readahead fsdrivers.pool fsdrivers.damage "
                        "fsdrivers.traverse fsdrivers.copyout", "devices arithmetic"),
     Room("btrfs",      "fsdrivers.btrfs", "trees"),

@@ -542,7 +542,9 @@ def test_a_bug_in_reading_one_root_leaves_the_others(monkeypatch: pytest.MonkeyP
     bench = Bench(monkeypatch, [(0, [pool])])
     lines = bench.boot()
     assert any(
-        line.startswith("poolboot: note: tank:@: internal error: ZeroDivisionError: a bug (test_init_boot.py:")
+        line.startswith(
+            "poolboot: note: tank:@: its entries: internal error, ZeroDivisionError: a bug (test_init_boot.py:"
+        )
         for line in lines
     )
     assert bench.staged == [f"6.9 {CMDLINE.replace('@', '@rootfs')}"]

@@ -77,6 +77,7 @@ def packages(
                 ],
                 log=log,
                 hint=_HINT,
+                failure=f"{', '.join(wanted)} of {suite} could not be fetched",
             )
             if not dependencies:
                 for archive in sorted((apt_root / "debs").glob("*.deb")):

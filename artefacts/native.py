@@ -202,7 +202,8 @@ def _fetch(package: str, version: str, log: Path, work: Path) -> None:
             str(work),
             wanted,
         ]
-        run(command, log=log, hint="check the network and pip's configuration")
+        failure = f"the source of {wanted} could not be fetched"
+        run(command, log=log, hint="check the network and pip's configuration, then start this again", failure=failure)
         found = sorted(work.glob("*.tar.gz"))
         if len(found) != 1:
             raise BuildError(f"pip delivered no source distribution of {wanted}")

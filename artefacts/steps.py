@@ -56,11 +56,13 @@ def run(
     *,
     log: Path,
     hint: str = "",
+    failure: str = "",
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> None:
     """Run a command with its output appended to ``log``.  ``env`` is added to the environment.
 
+    ``failure`` says what it means when the command fails, where its name does not.
     Raises BuildError with the end of the log when the command fails or does not exist.
     """
     words = [os.fspath(word) for word in command]
@@ -81,7 +83,8 @@ def run(
             raise BuildError(f"{words[0]} is not installed", hint) from None
     if done.returncode:
         _complain_of_room(words[0], log)
-        raise BuildError(f"{Path(words[0]).name} ended with status {done.returncode}; {_tail(log)}", hint)
+        ended = f"{Path(words[0]).name} ended with status {done.returncode}; {_tail(log)}"
+        raise BuildError(f"{failure}: {ended}" if failure else ended, hint)
 
 
 def warn(message: str) -> None:

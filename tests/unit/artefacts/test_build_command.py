@@ -83,6 +83,16 @@ def test_a_python_without_our_packages_says_so_in_one_line() -> None:
     assert line.endswith("run ./setup.sh, then use .venv/bin/python")
 
 
+def test_a_command_that_fails_says_what_that_means(tmp_path: Path) -> None:
+    with pytest.raises(BuildError) as caught:
+        steps.run(
+            ["sh", "-c", "echo cut; exit 4"], log=tmp_path / "log", failure="it could not be fetched", hint="again"
+        )
+    first, *rest = caught.value.message.splitlines()
+    assert first.startswith("it could not be fetched: sh ended with status 4; the end of ")
+    assert rest[-1].strip() == "cut"
+
+
 def test_a_full_disk_is_named_whoever_met_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """/dev/full refuses as a full disk does."""
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")

@@ -117,7 +117,7 @@ def boot(machine: Machine) -> None:
         machine.begin("looking for knobs beside the EFI file")
         machine.config = machine.firmware.configure(given, machine.disks, machine.modules, console)
     if machine.typed:
-        machine.config = _config.more(machine.config, machine.typed)
+        machine.config = machine.guard().typed(machine.config, machine.typed)
         console.verbose = machine.config.debug
     config = machine.config
     if config.locks:

@@ -39,15 +39,14 @@ class PathB:
             (stub.CONF, self._conf(disks, modules, console)),
             (f"EFI variable {stub.KNOBS}", stub.read_variable(self._variables)),
         ):
-            words, complaints = stub.knobs(text, source, base.secure)
-            warnings += complaints
             if base.secure:
-                words, complaints = stub.beside(words, base, source)
-                warnings += complaints
-                merged = merged._replace(narrow=("" if base.root else stub.narrowing(text)) or merged.narrow)
+                merged, words, complaints = stub.unsigned(merged, base, text, source)
+            else:
+                words, complaints = stub.knobs(text, source, False)
+                merged = _config.adding(merged, _config.parse(" ".join(words)))
+            warnings += complaints
             if words:
                 console.say(f"knobs from {source}: {stub.shown(words)}")
-            merged = _config.adding(merged, _config.parse(" ".join(words)))
         for warning in (*warnings, *(one for one in merged.warnings if one not in base.warnings)):
             console.say(f"warning: {warning}")
         if not any(name == "poolboot.timeout" for name, _ in merged.parameters):

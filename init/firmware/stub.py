@@ -126,18 +126,38 @@ def _understood(word: str) -> tuple[str, str | None] | None:
     return (name, value) if again.count('"') % 2 == 0 and config.parse(again) == ((name, value),) else None
 
 
-def narrowing(text: str) -> str:
-    """The root= in ``text`` that may count although nobody has signed it, "" without one: it leaves out pools."""
+def narrowing(text: str) -> str | None:
+    """The root= in ``text`` that may count although nobody has signed it, None without one: it leaves out pools."""
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("#"))
     found = [knob for line in lines for word in config.split(line) if (knob := _understood(word)) and _narrows(knob)]
-    return (found[-1][1] or "") if found else ""
+    return (found[-1][1] or "") if found else None
 
 
 def _narrows(knob: tuple[str, str | None]) -> bool:
-    """Whether it names a pool, and none of a pool's older states."""
+    """Whether it names a pool and none of a pool's older states, or takes back one that does."""
     from init import roots  # most machines have no such knob
 
-    return knob[0] == "root" and roots.wanted(knob[1] or "").key in NARROWING
+    return knob[0] == "root" and (not knob[1] or roots.wanted(knob[1]).key in NARROWING)
+
+
+def unsigned(
+    base: config.BootConfig, signed: config.BootConfig, text: str, source: str
+) -> tuple[config.BootConfig, list[str], list[str]]:
+    """``base`` with what counts of a text that nobody has signed: also the words that it has for that, and warnings
+    about the others.  ``signed`` is the command line alone."""
+    words, warnings = knobs(text, source, True)
+    words, over = beside(words, signed, source)
+    root = None if signed.root else narrowing(text)
+    merged = config.adding(base, config.parse(" ".join(words)))
+    return merged if root is None else merged._replace(narrow=root), words, warnings + over
+
+
+def refused(signed: config.BootConfig, text: str, source: str) -> list[str]:
+    """What of a text that nobody has signed does not count, in words."""
+    words = config.split(text)
+    counts = [not signed.root and (knob := _understood(word)) is not None and _narrows(knob) for word in words]
+    rest = " ".join(word for word, fine in zip(words, counts, strict=True) if not fine)
+    return unsigned(signed, signed, rest, source)[2]
 
 
 def beside(words: Sequence[str], signed: config.BootConfig, source: str) -> tuple[list[str], list[str]]:

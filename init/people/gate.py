@@ -82,9 +82,14 @@ class Gate:
         keys = [_config.key(name) for name, _ in _config.parse(text)]
         found += [f"poolboot.{key.replace('_', '-')} is not for typing" for key in keys if key in _config.LOCKING]
         if self._signed is not None and self.closed(EDITOR, True):
-            kept, warnings = stub.knobs(text, "retry", True)
-            found += warnings + stub.beside(kept, self._signed, "retry")[1]
+            found += stub.refused(self._signed, text, "typed")
         return found
+
+    def typed(self, config: BootConfig, text: str) -> BootConfig:
+        """``config`` with knobs that a person typed on top: while Secure Boot is on as a conf has them."""
+        if self._signed is not None and self.closed(EDITOR, True):
+            return stub.unsigned(config, self._signed, text, "typed")[0]
+        return _config.more(config, text)
 
     def _shut(self, level: str) -> list[int]:
         """The places of the locks that keep ``level``."""

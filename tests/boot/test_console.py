@@ -11,6 +11,7 @@ import pytest
 from terminal_grid import Grid
 
 from artefacts import cpio
+from init import locks
 from qemu import layouts, run
 from qemu.machine import Disk, Machine
 from qemu.qmp import Panel
@@ -193,6 +194,80 @@ def test_the_menu_on_a_screen_and_the_rescue_prompt(machine: Machines, menu_disk
         guest.expect(layouts.MARKER, 120)
         assert guest.expect("booted with: (.*)")[1].strip().endswith(" from=prompt")
         assert "internal error" not in guest.console
+
+
+SECRET = "open sesame"
+
+
+def locked(level: str) -> str:
+    """The knobs; the hash is a cheap one, as an emulated processor computes it."""
+    return f"poolboot.lock={level} poolboot.lock-password={locks.make_hash(SECRET, 500)}"
+
+
+def test_what_is_locked_on_the_line_takes_the_password(machine: Machines, menu_disk: Path) -> None:
+    """The menu lets choose; editor, snapshots, files and words ask.  A wrong password costs time, the right one is good
+    for all that follows and is seen nowhere."""
+    with machine([menu_disk], f"poolboot.timeout=300 rootflags=subvol=@ {locked('menu')}") as guest:
+        guest.expect("A number selects", 90)
+        guest.send("2")
+        guest.expect(r"^> 2\. .*6\.1\.0-1-test")
+        guest.send("s")
+        guest.expect("Password: ")
+        guest.send("\r")
+        guest.expect("locked: it takes the password")
+        guest.send("r")
+        guest.expect("poolboot> ")
+        for line in ("cat /etc/os-release", "boot 2 init=/bin/sh", "retry root=", "default 1", "dmesg"):
+            guest.send(f"{line}\r")
+            guest.expect("Password: ")
+            guest.send("\r")
+            guest.expect(rf"^{line.split()[0]}: locked: it takes the password")
+            guest.expect("poolboot> ")
+        assert "PRETTY_NAME" not in guest.console
+        guest.send("pools\r")
+        guest.expect("^pool btrfs menu ")
+        guest.expect("poolboot> ")
+        guest.send("unlock\r")
+        guest.expect("Password: ")
+        guest.send("open says me\r")
+        guest.expect("poolboot: wrong password; the next try is in 1 s")
+        guest.expect("Password: ")
+        guest.send("open\r")
+        guest.expect("poolboot: wrong password; the next try is in 2 s")
+        guest.expect("Password: ")
+        guest.send(f"{SECRET}\r")
+        guest.expect("^unlocked")
+        guest.expect("poolboot> ")
+        guest.send("cat /etc/os-release\r")
+        guest.expect('PRETTY_NAME="Layout @"')
+        guest.expect("poolboot> ")
+        guest.send("boot 2 from=prompt\r")
+        guest.expect(layouts.MARKER, 120)
+        assert guest.expect("booted with: (.*)")[1].strip().endswith(" from=prompt")
+        assert SECRET not in guest.console
+
+
+def test_where_all_is_locked_a_key_asks_and_the_default_boots(machine: Machines, menu_disk: Path) -> None:
+    knobs = f"poolboot.timeout=20 poolboot.entry=2 {locked('all')}"
+    with machine([menu_disk], knobs) as guest:
+        guest.expect("any key asks for the password", 90)
+        guest.send("e")
+        guest.expect("Password: ")
+        guest.send(ESCAPE)
+        guest.expect(layouts.MARKER, 120)
+        assert "What can be booted" not in guest.console
+
+
+def test_a_lock_that_cannot_be_understood_locks(machine: Machines, menu_disk: Path) -> None:
+    with machine([menu_disk], "poolboot.lock=on poolboot.handover=none") as guest:
+        guest.expect(
+            "poolboot: warning: poolboot.lock=on: wants one of editor, menu, all: not understood, so every", 90
+        )
+        guest.expect("poolboot> ", 60)
+        guest.send("boot 1\r")
+        guest.expect("^boot: locked, and no password opens it")
+        guest.send("reboot\r")
+        assert guest.wait_exit() == 0
 
 
 def test_a_crash_of_our_own_is_reported_and_leads_to_the_prompt(

@@ -14,7 +14,7 @@ from efi_files import Loader, add_conf, variant
 
 from artefacts import debian as packages
 from init.firmware.efivars import POOLBOOT
-from loader import esp, uki
+from loader import esp, sign, uki
 from loader.make import Wishes
 from qemu import images, layouts, ovmf, zfs_images
 from qemu.machine import Disk, Machine
@@ -29,6 +29,7 @@ BOOT_SECONDS = 400
 class Keys(NamedTuple):
     """The owner's key, and the EFI file that is signed with it."""
 
+    key: Path
     certificate: Path
     signed: Loader
 
@@ -40,7 +41,7 @@ def keys(loader: Loader, tmp_path_factory: pytest.TempPathFactory) -> Keys:
     request = ["openssl", "req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650"]
     subject = ["-subj", "/CN=The owner of this machine/", "-keyout", key, "-out", certificate]
     subprocess.run([*request, *subject], check=True, capture_output=True)
-    return Keys(certificate, variant(loader, folder, Wishes(key=key, certificate=certificate)))
+    return Keys(key, certificate, variant(loader, folder, Wishes(key=key, certificate=certificate)))
 
 
 def layout(made: Made, name: str) -> list[Path]:
@@ -205,3 +206,92 @@ def test_secure_boot_and_a_kernel_that_nobody_trusts(
             guest.expect(r"poolboot: handover by kexec is not possible: kexec_file_load of /boot/vmlinuz-\S+: E", 60)
             guest.expect(r"poolboot: the firmware starts Boot[0-9A-F]{4} next", 120)
         guest.expect(r"poolboot: handover by firmware is not possible: the firmware was told 3 times", 180)
+        guest.expect(r"poolboot: handover by switch_root is not tried: Secure Boot is on, and the signed command line ")
+        guest.expect(r"poolboot: error: none of the entries could be booted", 60)
+        guest.expect(r"poolboot> ", 30)
+        assert layouts.MARKER not in guest.console
+
+
+# Each line is one harmless word; joined and parsed they were five knobs.
+QUOTES = (
+    'timeout="3\n'
+    'entry="x root=LABEL=evil poolboot.append-initrd=esp:/evil poolboot.cmdline=init=/bin/sh poolboot.debug="\n'
+)
+
+
+def test_secure_boot_and_what_nobody_has_signed(
+    firmware: Firmwares, loader: Loader, keys: Keys, btrfs_layouts: Made, tmp_path: Path
+) -> None:
+    """poolboot.conf past its list by a quote, knobs that are typed, words behind an entry: nothing of it counts."""
+    wishes = Wishes(cmdline="poolboot.handover=kexec poolboot.wait=8", key=keys.key, certificate=keys.certificate)
+    image = variant(loader, tmp_path, wishes).image
+    add_conf(image, f"{QUOTES}timeout=0\nhandover=switch_root\nwait=0\nroot=LABEL=snapshot\n")
+    store = ovmf.enrolled(keys.certificate, tmp_path / "vars.fd")
+    with firmware([image, *layout(btrfs_layouts, "snapshot")], store) as guest:
+        guest.expect(r"poolboot: knobs from poolboot.conf: poolboot.timeout=0$", 180)
+        guest.expect(r'poolboot: warning: poolboot.conf: timeout="3 does not count: it is no single knob')
+        guest.expect(r"poolboot: warning: poolboot.conf: poolboot.handover does not count while Secure Boot is on")
+        guest.expect(r"poolboot: warning: poolboot.conf: root only leaves out pools while Secure Boot is on")
+        guest.expect(
+            r"poolboot: warning: poolboot.conf: poolboot.wait=0 does not count: the signed command line states"
+        )
+        guest.expect(r"poolboot: booting .* cmdline=(?!.*/bin/sh)", 60)
+        guest.expect(r"poolboot: error: .*kexec_file_load of /boot/vmlinuz-\S+: E", 60)
+        guest.expect(r"poolboot> ", 60)
+        for line, answer in (
+            ("boot 1 init=/bin/sh", r"^boot: Secure Boot is on, and nobody has signed what is typed here"),
+            ("retry poolboot.append-initrd=esp:/evil", r"^retry: typed: poolboot.append-initrd does not count"),
+            ("retry poolboot.handover=switch_root", r"^retry: typed: poolboot.handover does not count"),
+            ("retry poolboot.wait=1", r"^retry: typed: poolboot.wait=1 does not count: the signed command line"),
+            ("retry poolboot.lock=editor", r"^retry: poolboot.lock is not for typing"),
+        ):
+            guest.send(f"{line}\n")
+            guest.expect(answer, 30)
+            guest.expect(r"poolboot> ", 30)
+        guest.send("menu\n")
+        guest.expect(r"A number selects", 30)
+        guest.send("e")
+        guest.expect(r"Secure Boot is on, and nobody has signed what is typed here", 30)
+        assert "cmdline> " not in guest.console
+
+
+@pytest.mark.parametrize("tampered", [False, True], ids=["signed", "tampered"])
+def test_secure_boot_starts_unified_images_whole_or_not_at_all(
+    firmware: Firmwares, loader: Loader, keys: Keys, btrfs_layouts: Made, tmp_path: Path, tampered: bool
+) -> None:
+    """The owner's own image, on the ESP beside poolboot's, with an addon that nobody has signed; and the same image
+    with another command line in it."""
+    whole, addon = tmp_path / "whole.efi", tmp_path / "evil.efi"
+    parts = uki.Parts(packages.kernel("bookworm").vmlinuz, layouts.initrd(), "6.1")
+    uki.make(parts, "console=ttyS0 root=LABEL=snapshot ro word=signed", whole, tmp_path / "log")
+    uki.make(parts, "root=LABEL=snapshot word=evil", addon, tmp_path / "log")
+    sign.sign(whole, keys.key, keys.certificate, tmp_path / "log")
+    if tampered:
+        data = whole.read_bytes()
+        assert data.count(b"word=signed") == 1
+        whole.write_bytes(data.replace(b"word=signed", b"init=/evil1"))
+    knobs = Wishes(cmdline="poolboot.entry=whole.efi", key=keys.key, certificate=keys.certificate)
+    made, image = variant(loader, tmp_path, knobs), tmp_path / "disk.img"
+    files = {
+        "EFI/BOOT/BOOTX64.EFI": made.efi,
+        "EFI/Linux/whole.efi": whole,
+        "EFI/Linux/whole.efi.extra.d/evil.addon.efi": addon,
+    }
+    esp.disk(files, image, tmp_path / "log", 160 << 20)
+    add_conf(image, "timeout=0\n")
+    store = ovmf.enrolled(keys.certificate, tmp_path / "vars.fd")._replace(keep=True)
+    disks = [Disk(image, snapshot=False), *layout(btrfs_layouts, "snapshot")]
+    with firmware(disks, store, reboots=True) as guest:
+        for _ in range(3 if tampered else 1):
+            guest.expect(r"poolboot: Secure Boot is on", 180)
+            guest.expect(r"poolboot: booting .* kernel=/EFI/Linux/whole.efi initrd=its-own cmdline=its-own", 60)
+            guest.expect(r"poolboot: handover by kexec is not possible: .*unified image", 30)
+            guest.expect(r"poolboot: the firmware starts Boot\w{4} next: /EFI/Linux/whole.efi on \S+, whole", 60)
+        if tampered:
+            guest.expect(r"poolboot: handover by firmware is not possible: the firmware was told 3 times", 180)
+            assert layouts.MARKER not in guest.console
+        else:
+            guest.expect(layouts.MARKER, 180)
+            booted = guest.expect("booted with: (.*)")[1]
+            assert "word=signed" in booted
+            assert "evil" not in booted

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from init import locks
 from qemu import layouts
 from qemu.machine import Machine, MachineError
 from qemu.qmp import Panel
@@ -31,13 +32,20 @@ class Desk:
 
     def rows(self) -> Iterator[tuple[str, int]]:
         """Text and first attribute of each row of the menu's screen, nothing while there is none."""
-        self._panel.ask("pmemsave", val=VGA, size=VGA_SIZE, filename=str(self._scratch))
-        data = self._scratch.read_bytes()
+        data = self._dump()
         rows = [data[start : start + 2 * WIDTH] for start in range(0, VGA_SIZE - 2 * WIDTH + 1, 2 * WIDTH)]
         texts = [row[::2].decode("cp437") for row in rows]
         tops = [number for number, text in enumerate(texts) if text.startswith(" poolboot ")]
         for number in range(tops[-1], min(tops[-1] + 25, len(rows))) if tops else ():
             yield texts[number].rstrip(), rows[number][1]
+
+    def memory(self) -> str:
+        """All text that is in the screen's memory, also what scrolled away."""
+        return self._dump()[::2].decode("cp437")
+
+    def _dump(self) -> bytes:
+        self._panel.ask("pmemsave", val=VGA, size=VGA_SIZE, filename=str(self._scratch))
+        return self._scratch.read_bytes()
 
     def wait_for(self, what: Callable[[list[tuple[str, int]]], bool], seconds: float = 30) -> list[tuple[str, int]]:
         """The rows as soon as they are ``what`` was waited for."""
@@ -49,6 +57,34 @@ class Desk:
             if time.monotonic() > deadline:
                 raise MachineError("not on the screen; what is:\n" + "\n".join(text for text, _ in rows))
             time.sleep(0.3)
+
+
+def test_the_lock_is_on_the_screen_as_on_the_line(machine: Machines, tmp_path: Path) -> None:
+    """The editor is asked for at the keyboard, and so is the password; neither console shows it."""
+    panel = Panel(tmp_path / "qmp")
+    options = ["-device", "VGA", *panel.options]
+    disk = layouts.menu().disks[0]
+    lock = f"poolboot.lock=editor poolboot.lock-password={locks.make_hash('sesame', 500)}"
+    with machine([disk], f"console=tty0 poolboot.timeout=300 {lock}", options=options) as guest:
+        guest.expect("What can be booted:$", 90)
+        desk = Desk(panel, tmp_path)
+        desk.wait_for(lambda rows: any("Booting entry 1 in " in text for text, _ in rows))
+        desk.press("down")
+        desk.wait_for(lambda rows: rows[3][0].startswith("> 2"))
+        desk.press("e")
+        guest.expect("Password: ")
+        desk.press("n", "o", "ret")
+        guest.expect("poolboot: wrong password; the next try is in 1 s")
+        guest.expect("Password: ")
+        desk.press(*"sesame")
+        assert "sesame" not in desk.memory()
+        desk.press("ret")
+        guest.expect("cmdline> ", 60)
+        desk.wait_for(lambda rows: any("Command line of the kernel" in text for text, _ in rows))
+        desk.press("spc", "a", "t", "minus", "d", "e", "s", "k", "ret")
+        booting = guest.expect(r"poolboot: booting .* cmdline=(.*)")[1]
+        assert booting.strip().endswith(" at-desk")
+        assert "sesame" not in desk.memory() + guest.console
 
 
 def test_the_menu_on_the_screen_and_on_the_line_at_once(machine: Machines, tmp_path: Path) -> None:

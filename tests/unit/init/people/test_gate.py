@@ -147,7 +147,8 @@ def test_typed_knobs_are_held_to_the_list() -> None:
     found = gate("", secure=True)
     assert found.objections("poolboot.wait=60 poolboot.debug") == []
     for text in (
-        "poolboot.append-initrd=esp:/x", "root=LABEL=evil", "poolboot.kernel=/x", "poolboot.handover=switch_root",
+        "poolboot.append-initrd=esp:/x", "root=ZFS=a/b", "rootflags=subvol=x", "poolboot.kernel=/x",
+        "poolboot.handover=switch_root",
         'poolboot.debug="x', "poolboot.lock=editor", "poolboot.lock_password=x",
     ):  # fmt: skip
         assert found.objections(text), text
@@ -156,6 +157,19 @@ def test_typed_knobs_are_held_to_the_list() -> None:
     given = config.read("poolboot.timeout=5")._replace(secure=True)
     found.hold(given, given)
     assert found.objections("poolboot.timeout=1")
+
+
+def test_a_typed_root_leaves_pools_out_while_secure_boot_is_on() -> None:
+    found, base = gate("", secure=True), config.read("")._replace(secure=True, narrow="LABEL=conf")
+    assert found.objections("root=LABEL=mine poolboot.wait=9") == []
+    mine = found.typed(base, "root=LABEL=mine poolboot.wait=9")
+    assert (mine.root, mine.narrow, mine.wait) == ("", "LABEL=mine", 9)
+    assert found.typed(base, "root=").narrow == ""
+    pinned = config.read("root=LABEL=signed")._replace(secure=True)
+    found.hold(pinned, pinned)
+    assert found.objections("root=LABEL=mine")
+    assert found.typed(pinned, "root=LABEL=mine") == pinned
+    assert gate("").typed(config.read(""), "root=LABEL=mine").root == "LABEL=mine"
 
 
 # --- the prompt -------------------------------------------------------------------------------
@@ -230,7 +244,7 @@ def test_entries_may_be_chosen_where_the_editor_is_locked(survey: Survey) -> Non
 
 def test_words_are_refused_while_secure_boot_is_on(survey: Survey) -> None:
     prompt, console = rescue(
-        "boot 1 init=/bin/sh\nretry poolboot.append-initrd=esp:/x\nretry root=LABEL=x\nretry poolboot.wait=5\n",
+        "boot 1 init=/bin/sh\nretry poolboot.append-initrd=esp:/x\nretry root=/dev/sda\nretry poolboot.wait=5\n",
         survey,
         gate("", secure=True),
     )
@@ -238,7 +252,7 @@ def test_words_are_refused_while_secure_boot_is_on(survey: Survey) -> None:
     assert prompt.knobs == "poolboot.wait=5"
     shown = console.output()
     assert "boot: Secure Boot is on, and nobody has signed what is typed here" in shown
-    assert "retry: retry: poolboot.append-initrd does not count" in shown
+    assert "retry: typed: poolboot.append-initrd does not count" in shown
 
 
 # --- the menu ---------------------------------------------------------------------------------

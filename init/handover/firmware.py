@@ -21,6 +21,7 @@ from init.kernel import pe
 from init.refused import Refused
 
 if TYPE_CHECKING:
+    from fsdrivers.block import BlockDevice
     from fsdrivers.partitions import Partition
     from init.firmware.bootvars import Partition as FirmwarePartition
     from init.firmware.efivars import Variables
@@ -65,7 +66,7 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
         for name in ("nls_cp437", "nls_ascii", "vfat"):
             modules.load(name)
         disks.scan()
-        partition = esp.find(disks.devices, config.esp)
+        partition = staging_place(disks.devices, config, variables)
         initrds = [] if entry.whole else entry.open_initrds()
         progress = Progress("reading kernel and initrd", sum(file.size for file in (kernel, *initrds)), say)
         contents = [esp.content("linux", ".efi", [kernel], progress)]
@@ -87,6 +88,25 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
         raise Refused(f"staging on the EFI system partition: {esp.explain(error)}") from error
     finally:
         disks.close()
+
+
+def staging_place(devices: Sequence[BlockDevice], config: BootConfig, variables: Variables) -> Partition:
+    """The ESP to write to: what lies there the firmware reads again later, so a disk of somebody else's is none.
+
+    The one that poolboot.esp= names, else one on the disk that our EFI file lies on.  Raises Refused.
+    """
+    from init.firmware import esp, stub
+
+    came = stub.origin(variables)
+    own = stub.own_partition(came, devices) if came else None
+    if own is not None and not config.esp:
+        return esp.find([own.parent], "")
+    if config.secure and not config.esp:
+        raise Refused(
+            "Secure Boot is on, and it is not known which disk is ours to write to: name a partition by poolboot.esp= "
+            "on the signed command line"
+        )
+    return esp.find(devices, config.esp)
 
 
 def _stage_in_place(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import struct
+import subprocess
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from init_doubles import MemoryPool, bzimage, place, system
 from memoryfs import MemoryFilesystem
 from test_entries_stated import Pool, esp
 
+from fsdrivers.block import FileDevice
 from fsdrivers.errors import Unsupported
 from fsdrivers.filesystem import File
 from init import config, entries, handover
@@ -28,6 +31,7 @@ from init.people.rescue import entry_lines
 from init.refused import Refused
 from init.roots import BootRoot
 
+OTHER = "0f6c2a8e-1f7d-4c55-9a3e-5f0d8f8f2a11"
 ROOT = "5f0e1b7c-8f5a-4d0b-9a53-0c6f1de2a001"
 CASE = DATA / "systemd-257-type2" / "tree"
 SECURE = BootConfig(secure=True)
@@ -206,3 +210,23 @@ def test_with_require_uki_nothing_else_is_booted() -> None:
     (entry,) = entries.find(root, settings, print)
     with pytest.raises(Refused, match="is no unified kernel image, and poolboot"):
         handover.stage(entry, settings, print)
+
+
+def test_staging_is_for_the_disk_that_we_came_from(tmp_path: Path, variables: Variables) -> None:
+    """Somebody's stick with an ESP that is called poolboot is not written to, although no other is called so."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "x").write_bytes(b"x")
+    ours, theirs = esp(tmp_path / "ours.img", tmp_path / "files"), esp(tmp_path / "theirs.img", tmp_path / "files")
+    subprocess.run(["sfdisk", "-q", "--part-label", tmp_path / "theirs.img", "1", "poolboot"], check=True)
+    subprocess.run(["sfdisk", "-q", "--part-uuid", tmp_path / "theirs.img", "1", OTHER], check=True)
+    theirs = FileDevice(str(tmp_path / "theirs.img"))
+    assert firmware.staging_place([ours, theirs], BootConfig(), variables).parent is theirs
+    with pytest.raises(Refused, match="which disk is ours"):
+        firmware.staging_place([ours, theirs], SECURE, variables)
+    variables.set("StubInfo", efivars.LOADER, efivars.ucs2("systemd-stub 257"))
+    variables.set("LoaderDevicePartUUID", efivars.LOADER, efivars.ucs2(str(uuid.UUID(int=7))))
+    for settings in (BootConfig(), SECURE):
+        with pytest.raises(Refused, match="called poolboot: there is none"):
+            firmware.staging_place([ours, theirs], settings, variables)
+    named = SECURE._replace(esp=f"PARTUUID={OTHER}")
+    assert firmware.staging_place([ours, theirs], named, variables).parent is theirs

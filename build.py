@@ -14,14 +14,15 @@ How it is done is in the package ``artefacts``; this file is the command line.
 import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
-from artefacts import debian, initramfs, native, program, toolchain
+from artefacts import bootimage, initramfs, native, program, toolchain
 from artefacts.counters import Tally
-from artefacts.steps import BuildError, explain, replace, short, step
+from artefacts.steps import BuildError, explain, short, step
+from artefacts.together import both
 
 PROJECT = Path(__file__).resolve().parent
-SLIM, DEBIAN = "slim", "debian"
 WHAT = ("all", "program", "native", "kernel", "loader", "reproduce")
 
 
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--kernel",
         type=Path,
-        default=Path(SLIM),
+        default=Path(bootimage.SLIM),
         metavar="PATH|slim|debian",
         help="bootstrap kernel: of kernel-config/ (default), Debian's with its modules, or your own",
     )
@@ -104,12 +105,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _everything(options: argparse.Namespace) -> None:
     includes = [initramfs.parse_include(text) for text in options.include]
-    made = _program(options)
-    kernel = _kernel(options)
-    _install_kernel(kernel, options.output)
-    carried = kernel if kernel.modules.is_dir() else None
-    image, parts = initramfs.build(options.output, made, carried, kernel.release, includes)
-    _print_sizes(parts, image, options.output / "vmlinuz")
+    image = bootimage.build(options.output, _wish(options), includes, static=not options.dynamic)
+    _print_sizes(image.parts, image.initramfs, image.vmlinuz)
+
+
+def _wish(options: argparse.Namespace) -> bootimage.Wish:
+    return bootimage.Wish(options.kernel, options.modules, options.suite, options.kernel_package, options.arch)
 
 
 def _program(options: argparse.Namespace) -> program.Program:
@@ -117,8 +118,8 @@ def _program(options: argparse.Namespace) -> program.Program:
 
 
 def _kernel_alone(options: argparse.Namespace) -> None:
-    kernel = _kernel(options)
-    _install_kernel(kernel, options.output)
+    kernel = bootimage.kernel(_wish(options))
+    bootimage.install_kernel(kernel, options.output)
     print(f"build:   {short(options.output / 'vmlinuz')}  {kernel.vmlinuz.stat().st_size:,} bytes")
     if not options.compare:
         return
@@ -137,8 +138,7 @@ def _kernel_alone(options: argparse.Namespace) -> None:
 def _loader(options: argparse.Namespace) -> None:
     from loader import make, uki
 
-    made = _program(options)
-    kernel = _kernel(options)
+    made, kernel = both(partial(_program, options), partial(bootimage.kernel, _wish(options)))
     carried = kernel if kernel.modules.is_dir() else None
     includes = [initramfs.parse_include(text) for text in options.include]
     # Beside the one that build/vmlinuz goes with, which may be another kernel.
@@ -161,34 +161,6 @@ def _reproduce(options: argparse.Namespace) -> None:
         print(f"build:   {'same     ' if twin.same else 'DIFFERENT'}  {twin.digest}  {twin.size:>11,}  {twin.name}")
     if different := [twin.name for twin in twins if not twin.same]:
         raise BuildError(f"a second build made other files: {', '.join(different)}")
-
-
-def _kernel(options: argparse.Namespace) -> debian.Kernel:
-    chosen = str(options.kernel)
-    if chosen in (SLIM, DEBIAN) and options.modules is not None:
-        raise BuildError("--modules belongs to a --kernel", "give both, or neither")
-    if chosen == SLIM:
-        from artefacts import kernel_build
-
-        built = kernel_build.build(options.suite, options.arch)
-        return debian.Kernel(built.image, Path("/nonexistent"), built.release)
-    if chosen == DEBIAN:
-        return debian.kernel(options.suite, options.kernel_package)
-    if not options.kernel.is_file():
-        raise BuildError(f"--kernel {options.kernel}: no such file")
-    if options.modules is None:
-        return debian.Kernel(options.kernel, Path("/nonexistent"), "")
-    modules = options.modules.resolve()
-    if not modules.is_dir():
-        raise BuildError(f"--modules {options.modules}: no such directory", "it is lib/modules/RELEASE")
-    return debian.Kernel(options.kernel, modules, modules.name)
-
-
-def _install_kernel(kernel: debian.Kernel, output: Path) -> None:
-    data = kernel.vmlinuz.read_bytes()
-    target = output / "vmlinuz"
-    if not target.exists() or target.read_bytes() != data:
-        replace(target, data)
 
 
 def _native(options: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from artefacts import bars
+from artefacts import bars, together
 from artefacts.counters import Counter
 
 _TAIL_LINES = 12
@@ -70,20 +70,22 @@ def run(
         sink.write(f"$ {shlex.join(words)}\n".encode())
         sink.flush()
         try:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 words,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 cwd=cwd,
                 env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
-                check=False,
             )
         except FileNotFoundError:
             raise BuildError(f"{words[0]} is not installed", hint) from None
-    if done.returncode:
+        together.stoppable(process)
+        with process:
+            status = process.wait()
+    if status:
         _complain_of_room(words[0], log)
-        ended = f"{Path(words[0]).name} ended with status {done.returncode}; {_tail(log)}"
+        ended = f"{Path(words[0]).name} ended with status {status}; {_tail(log)}"
         raise BuildError(f"{failure}: {ended}" if failure else ended, hint)
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
+from artefacts import together
 from qemu import accel
 
 PANIC = re.compile(r"Kernel panic - not syncing[^\r\n]*")
@@ -172,6 +173,7 @@ class Machine:
         except BaseException:
             self._clean()
             raise
+        together.stoppable(self._process)
         return self._process
 
     def __exit__(

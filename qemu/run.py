@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from artefacts.steps import BuildError
+from artefacts import bootimage
+from artefacts.together import both
 from qemu import images
 from qemu.machine import Disk, Machine
+from qemu.workshop import Made
 
 PROJECT = Path(__file__).resolve().parent.parent
 BUILD = PROJECT / "build"
@@ -20,20 +21,21 @@ CMDLINE = "console=ttyS0"
 
 
 class Times:
-    """How long each step took."""
+    """How long each part took; parts that ran side by side overlap, so their sum is more than the whole."""
 
     def __init__(self) -> None:
-        self._steps: list[tuple[str, float]] = []
+        self._start = time.monotonic()
+        self._parts: list[tuple[str, float]] = []
 
     @contextmanager
-    def step(self, what: str) -> Iterator[None]:
+    def part(self, what: str) -> Iterator[None]:
         start = time.monotonic()
         yield
-        self._steps.append((what, time.monotonic() - start))
+        self._parts.append((what, time.monotonic() - start))
 
     def __str__(self) -> str:
-        total = sum(seconds for _, seconds in self._steps)
-        return "\n".join(f"run: {seconds:7.1f} s  {what}" for what, seconds in [*self._steps, ("in all", total)])
+        whole = time.monotonic() - self._start
+        return "\n".join(f"run: {seconds:7.1f} s  {what}" for what, seconds in [*self._parts, ("in all", whole)])
 
 
 def build(kernel: str = "slim") -> tuple[Path, Path]:
@@ -41,19 +43,23 @@ def build(kernel: str = "slim") -> tuple[Path, Path]:
 
     Returns both.  Raises BuildError.
     """
-    done = subprocess.run([sys.executable, PROJECT / "build.py", "--kernel", kernel], cwd=PROJECT, check=False)
-    if done.returncode:
-        raise BuildError(f"build.py ended with status {done.returncode}; it says above why")
-    return BUILD / "vmlinuz", BUILD / "initramfs.cpio.zst"
+    image = bootimage.build(BUILD, bootimage.Wish(Path(kernel)))
+    return image.vmlinuz, image.initramfs
 
 
 def run(options: argparse.Namespace) -> int:
     """Do everything; returns the exit status.  Raises BuildError, RecipeError or MachineError."""
     times = Times()
-    with times.step("boot image (build.py)"):
-        kernel, initrd = build(options.kernel)
-    with times.step("Debian on three btrfs disks"):
-        made = images.debian_raid1(options.suite)
+
+    def image() -> tuple[Path, Path]:
+        with times.part("boot image (build.py)"):
+            return build(options.kernel)
+
+    def debian() -> Made:
+        with times.part("Debian on three btrfs disks, beside it"):
+            return images.debian_raid1(options.suite)
+
+    (kernel, initrd), made = both(image, debian)
     disks = [Disk(path, options.bus) for number, path in enumerate(made.disks) if number not in options.unplug]
     log = BUILD / "run-console.log"
     machine = Machine(
@@ -68,10 +74,11 @@ def run(options: argparse.Namespace) -> int:
     print(f"run: starting QEMU with {len(disks)} disks (console log: {log.relative_to(PROJECT)})", flush=True)
     if sys.stdin.isatty() and sys.stdout.isatty():
         print("run: log in as root without a password; Ctrl-A X ends the machine, Ctrl-A H lists more keys", flush=True)
+        told = str(times)  # without the time that the person stays
         status = machine.interact()
-        print(f"\n{times}")
+        print(f"\n{told}")
         return status
-    with times.step("from power-on to Debian's marker"), machine:
+    with times.part("from power-on to Debian's marker"), machine:
         machine.expect(rf"{images.MARKER}|\blogin: ", options.timeout)
     print(f"\nrun: Debian is up\n{times}", flush=True)
     return 0

@@ -93,7 +93,9 @@ class Files(Counter):
 _NEEDED = re.compile(r"Need to get (?:[\d.]+ [kMG]?B/)?([\d.]+) ([kMG]?)B of archives")
 _GOT = re.compile(r"Get:\d+ .*\[([\d.]+) ([kMG]?)B\]$")
 _PACKAGES = re.compile(r"\d+ upgraded, (\d+) newly installed")
+_UNPACKED = re.compile(r"Unpacking \S+ \(")
 _SET_UP = re.compile(r"Setting up \S+ \(")
+_EXTRACTING = "I: extracting archives"  # mmdebstrap, the essential packages before dpkg itself is there
 _SCALE = {"": 1e-6, "k": 1e-3, "M": 1.0, "G": 1e3}
 
 
@@ -104,9 +106,10 @@ class Apt(Counter):
     when the first is over.
     """
 
-    def __init__(self, megabytes: float = 0) -> None:
-        self._needed, self._got, self._packages, self._set_up = megabytes, 0.0, 0, 0
-        self._fetching = False
+    def __init__(self) -> None:
+        self._needed = self._got = 0.0
+        self._packages = self._unpacked = self._set_up = 0
+        self._fetching = True
 
     def feed(self, lines: Iterable[str]) -> None:
         for line in lines:
@@ -119,14 +122,19 @@ class Apt(Counter):
                 self._fetching = True
             elif found := _PACKAGES.match(line):
                 self._packages += int(found[1])
+            elif _UNPACKED.match(line):
+                self._unpacked += 1
+                self._fetching = False
             elif _SET_UP.match(line):
                 self._set_up += 1
                 self._fetching = False
+            elif line.startswith(_EXTRACTING):
+                self._fetching = False
 
     def count(self) -> Count | None:
-        if self._fetching or not self._set_up:
+        if self._fetching:
             return Count(self._got, self._needed, "MB fetched") if self._got else None
-        return Count(self._set_up, self._packages, "packages set up")
+        return Count(self._set_up, self._packages, "packages set up", f"{self._unpacked} unpacked")
 
 
 _TEMPORARY = re.compile(r"I: using (/\S+) as tempdir")

@@ -139,11 +139,21 @@ def _whose(path: Path) -> str:
 def _complain_of_room(command: str, log: Path) -> None:
     """Raise BuildError when a full disk is why a command failed, whatever else it says at its end."""
     told = [line.strip() for line in _last_lines(log) if any(words in line for words in _NO_ROOM)]
-    disk = os.statvfs(log.parent)
-    if not told and disk.f_bavail * disk.f_frsize < _LITTLE:  # what it said could not be written either
+    if not told and full(log.parent):  # what it said could not be written either
         told = [f"{short(log.parent)} is full"]
     if told:
-        raise BuildError(f"there is no room on the disk for {Path(command).name}: {told[-1]}", _ROOM_HINT)
+        raise no_room(Path(command).name, told[-1])
+
+
+def full(directory: Path) -> bool:
+    """Whether the disk that ``directory`` is on has no room left."""
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize < _LITTLE
+
+
+def no_room(what: str, told: str) -> BuildError:
+    """The error for ``what`` that found a full disk, and what it ``told`` of it."""
+    return BuildError(f"there is no room on the disk for {what}: {told}", _ROOM_HINT)
 
 
 def _last_lines(log: Path) -> list[str]:

@@ -20,14 +20,16 @@ from __future__ import annotations
 import hashlib
 import os
 import tarfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from artefacts import cache, debian
 from artefacts.counters import Script
-from artefacts.steps import step
+from artefacts.steps import full, no_room, step
 from qemu import guest
 from qemu.machine import Disk, Machine, MachineError
 
@@ -129,7 +131,7 @@ def _run(recipe: Recipe, kernel: debian.Kernel, tree: Path, work: Path, log: Pat
         kernel.vmlinuz, initrd, "console=ttyS0 loglevel=4 panic=-1", drives, memory=recipe.memory, log=log,
     )  # fmt: skip
     try:
-        with machine:
+        with machine, _while_there_is_room(machine, work):
             status = machine.expect(r"workshop: script ended with status (\d+)", recipe.timeout)[1]
             if status != "0":
                 raise RecipeError(f"recipe {recipe.name}: the script ended with status {status}\n{machine.tail()}")
@@ -142,6 +144,34 @@ def _run(recipe: Recipe, kernel: debian.Kernel, tree: Path, work: Path, log: Pat
         _unpack(tar, work / "out")
     for path in (outcome, income, initrd):
         path.unlink()
+
+
+@contextmanager
+def _while_there_is_room(machine: Machine, work: Path) -> Iterator[None]:
+    """Pull the plug when the disk of ``work`` is full: QEMU would stop the guest and wait for somebody to make room.
+
+    Raises BuildError then.
+    """
+    over, filled = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(2):
+            if full(work):
+                filled.set()
+                machine.kill()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    except MachineError:
+        if not filled.is_set():
+            raise
+        raise no_room("the disks of a guest", f"{work} is full") from None
+    finally:
+        over.set()
+        watcher.join()
 
 
 def _unpack(tar: tarfile.TarFile, directory: Path) -> None:

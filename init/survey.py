@@ -25,7 +25,8 @@ class Survey:
 
     def __init__(self, devices: Iterable[BlockDevice], config: BootConfig) -> None:
         self.config = config
-        self.wanted = roots.wanted(config.root or config.narrow)
+        self.wanted = roots.wanted(config.root)
+        self.narrow = roots.wanted(config.narrow)  # leaves pools out, and is no reason to trust the others more
         self.notes: list[str] = [self.wanted.problem] if self.wanted.problem else []
         self._devices = tuple(devices)
         self.pools: list[Pool] = pools.assemble(self._devices, self._complain)
@@ -52,7 +53,12 @@ class Survey:
     @property
     def matching(self) -> list[Pool]:
         """The pools that root= may mean."""
-        return [pool for pool in self.pools if self.wanted.matches(pool)]
+        return [pool for pool in self.pools if self.wanted.matches(pool) and self.narrow.matches(pool)]
+
+    @property
+    def sought(self) -> roots.Wanted:
+        """What is looked for, in words."""
+        return self.wanted if self.wanted.key else self.narrow
 
     @property
     def incomplete(self) -> list[Pool]:

@@ -56,9 +56,9 @@ def gather(disks: Disks, modules: Modules, config: BootConfig, console: Console,
 def lacking(survey: Survey) -> str | None:
     """What the wait is for, in words, or None when there is something to boot and nothing is missing."""
     if not survey.pools:
-        return f"{survey.wanted}: no disk has one so far"
+        return f"{survey.sought}: no disk has one so far"
     if not survey.matching:
-        return f"{survey.wanted}: not among the {len(survey.pools)} pools so far"
+        return f"{survey.sought}: not among the {len(survey.pools)} pools so far"
     if survey.incomplete:
         return " and ".join(missing_text(pool) for pool in survey.incomplete)
     return None if survey.entries() else "something to boot: the pools so far hold no kernel"

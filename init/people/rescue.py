@@ -300,7 +300,7 @@ class Rescue:
     def _nothing(self) -> str:
         found = self._survey
         if found and found.pools and not found.matching:
-            return f"nothing is looked into but {found.wanted}, as root= asks for it; retry root= looks into all pools"
+            return f"nothing is looked into but {found.sought}, as root= asks for it; retry root= looks into all pools"
         return "nothing to boot was found; see pools"
 
     def _entries(self, _: str) -> None:

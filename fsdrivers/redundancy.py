@@ -9,6 +9,11 @@ from fsdrivers.errors import Corrupt, FsError, ReadError
 
 MAX_NOTES = 100  # sentences about one tree that are kept
 MAX_ATTEMPTS = 4096  # reconstructions tried for one piece before it counts as lost
+FEW = 8  # attempts that are made whatever they cost
+EACH = 64 << 20  # bytes that further attempts for one piece may cost,
+PATIENCE = 1 << 30  # and what a pool has beyond that for all its pieces that turn out lost
+LEAST = 32 << 10  # bytes that an attempt costs at least
+MAX_DEVICES = 1024  # devices, and sets of them, that damage is counted for
 
 
 class Attempt(NamedTuple):
@@ -25,6 +30,7 @@ class Attempt(NamedTuple):
     offset: int
     fetch: Callable[[], bytes]
     suspects: tuple[str, ...] | None = None
+    cost: int = 0
 
 
 class Health:
@@ -35,9 +41,12 @@ class Health:
         self.examples: dict[str, str] = {}
         self.notes: list[str] = []
         self._more = 0  # notes that were not kept
+        self.patience = PATIENCE  # bytes
 
     def damaged(self, device: str, error: FsError) -> None:
         """Count one bad or unreadable copy on ``device``; the first error is kept as the example."""
+        if device not in self.damage and len(self.damage) >= MAX_DEVICES:
+            device = "other devices"
         self.damage[device] = self.damage.get(device, 0) + 1
         self.examples.setdefault(device, str(error))
 
@@ -75,17 +84,20 @@ def read(
     the error that says what is wrong with it.  When nothing is good, the error of the first copy that could be
     fetched is raised (it names device, structure and offset), else the last read error, else ``lost()``
     (nothing to try: every copy is on a missing device).  Damage is counted only when something good was found
-    behind it, so that ``health`` speaks of healing.
+    behind it, so that ``health`` speaks of healing.  What is lost costs no more than ``health`` has patience for.
     """
     failures: list[tuple[Attempt, FsError]] = []
+    spent = 0
     for number, attempt in enumerate(attempts):
-        if number >= MAX_ATTEMPTS:
+        if number >= FEW and (number >= MAX_ATTEMPTS or spent > EACH + health.patience):
+            health.note(f"not all ways to read what is lost were tried: for one piece {number} were not enough")
             break
         try:
             data = attempt.fetch()
         except (ReadError, Corrupt) as error:
             failures.append((attempt, error))
             continue
+        spent += max(len(data), attempt.cost, LEAST)
         wrong = verify(data, attempt)
         if wrong is None:
             for failed, failure in failures:
@@ -95,6 +107,8 @@ def read(
                 health.damaged(device, failures[0][1] if failures else Corrupt(device, "copy", attempt.offset))
             return data
         failures.append((attempt, wrong))
+    # A damaged pool in which everything can be found in the end is worth any effort, hopeless pieces are not.
+    health.patience -= min(health.patience, max(0, spent - EACH))
     raise _worst(failures) if failures else lost()
 
 

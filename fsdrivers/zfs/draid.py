@@ -171,16 +171,28 @@ class DistributedSpare(Vdev):
             yield from target.compare(offset, good, birth)
 
     def _target(self, offset: int) -> Vdev | None:
-        """The child whose spare space stands in at ``offset``."""
+        """The child whose spare space stands in at ``offset``; None when it needs this spare itself."""
+        target = self._child(offset)
+        # A child that failed has a spare in its place, and that is another child's space; each spare has one place.
+        seen, todo = {self}, [target]
+        while todo:
+            here = todo.pop()
+            for spare in spares(here) if here is not None else ():
+                if spare in seen:
+                    return None
+                seen.add(spare)
+                todo.append(spare._child(offset))
+        return target
+
+    def _child(self, offset: int) -> Vdev | None:
         if self.group is None:
             return None
         shape = self.group.shape
         slice_size = shape.width * ROW_HEIGHT * shape.ngroups // shape.ndisks
         index = shape.children - 1 - self.number
-        if index < shape.ndisks:
+        if not shape.ndisks <= index < shape.children:
             return None
-        target = self.group.children[child(shape, offset // slice_size, index)]
-        return None if any(self is spare for spare in spares(target)) else target
+        return self.group.children[child(shape, offset // slice_size, index)]
 
     def leaves(self) -> Iterator[Leaf]:
         return iter(())

@@ -15,6 +15,8 @@ from fsdrivers.zfs import raidz
 from fsdrivers.zfs.raidz import Column, Row
 from fsdrivers.zfs.vdevs import Leaf, Mismatch, Vdev
 
+MAX_LOOKS = 1 << 21  # columns that are looked at to find out which children a block can do without
+
 
 class RaidZ(Vdev):
     """A RAID-Z group.
@@ -79,6 +81,7 @@ class Stripes:
         self.name, self.children, self.nparity, self.rows = name, children, nparity, rows
         self.offset, self.size, self.birth = offset, size, birth
         self._fetched: dict[tuple[Column, int], bytes | None] = {}
+        self._looks = MAX_LOOKS
 
     def attempts(self) -> Iterator[Attempt]:
         used = sorted({column.child for row in self.rows for column in row.columns if column.size})
@@ -105,6 +108,8 @@ class Stripes:
         for count in range(1, self.nparity - len(base) + 1):
             for distrusted in combinations(rest, count):
                 without = base | frozenset(distrusted)
+                if self._looks < 0:
+                    return
                 if not self._possible(without):
                     continue
                 plan = self._plan(without)
@@ -135,6 +140,7 @@ class Stripes:
 
     def _bad(self, row: Row, without: frozenset[int], choices: dict[int, int]) -> list[int]:
         """The indices of the columns of ``row`` that cannot or must not be used."""
+        self._looks -= len(row.columns)
         return [
             number
             for number, column in enumerate(row.columns)

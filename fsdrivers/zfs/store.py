@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any, Protocol
 
 from fsdrivers import redundancy
@@ -22,6 +23,7 @@ CACHE_BYTES = 24 << 20  # of decompressed metadata blocks that are kept
 LEAF_BYTES = 4 << 20  # of leaves of ZAPs that are kept decoded, which is up to eight times as much
 HOLDERS = 32  # objects that keep the block of pointers that they used last, 128 KiB at most
 MAX_GANG_DEPTH = 8  # a gang header points to gang headers when space is very tight
+MAX_GANGS = 4096  # headers read for one block
 
 
 class Holder(Protocol):
@@ -40,6 +42,7 @@ class Store:
         self.missing: tuple[str, ...] = ()  # of members, for messages
         self.present: tuple[str, ...] = ()
         self.salt = b""
+        self._gangs = 0  # headers read for the block under way
         self.loaded = 0  # bytes of blocks that were asked for
         self.leaves: Kept[tuple[int, int], Any] = Kept(LEAF_BYTES)  # decoded, of all ZAPs
         self._holders: deque[Holder] = deque()
@@ -178,6 +181,10 @@ class Store:
 
     def _gang(self, pointer: Blkptr, dva: Dva, structure: str, depth: int) -> bytes:
         """The data of a block that was written in pieces because no free stretch was long enough."""
+        # Every copy of every header leads to all copies of the next: a header that fails at the end may multiply.
+        self._gangs = 1 if not depth else self._gangs + 1
+        if self._gangs > MAX_GANGS:
+            raise Corrupt(self.name, f"{structure}: more than {MAX_GANGS} gang headers", dva.offset)
         _, members = self._gang_header(pointer, dva, structure, depth)
         return b"".join(self._physical(member, structure, depth + 1) for member in members)
 
@@ -211,20 +218,28 @@ class Store:
             raise Corrupt(self.name, f"{structure}: gang members", dva.offset, pointer.psize, total)
         return header, members
 
-    def compare(self, pointer: Blkptr, good: bytes, structure: str, depth: int = 0) -> Iterator[Mismatch]:
+    def compare(self, pointer: Blkptr, good: bytes, structure: str) -> Iterator[Mismatch]:
         """Where the present devices do not hold what belongs to the physical block ``good``: copies and parity.
 
         Raises Corrupt when a gang header of one of the copies is lost.
         """
+        return self._compared(pointer, good, structure, 0, count(1))
+
+    def _compared(
+        self, pointer: Blkptr, good: bytes, structure: str, depth: int, gangs: Iterator[int]
+    ) -> Iterator[Mismatch]:
         for dva in pointer.dvas:
             if not dva.gang:
                 yield from self._compare(dva, good, pointer.physical_birth)
                 continue
+            if next(gangs) > MAX_GANGS:
+                raise Corrupt(self.name, f"{structure}: more than {MAX_GANGS} gang headers", dva.offset)
             header, members = self._gang_header(pointer, dva, structure, depth)
             yield from self._compare(dva, header, pointer.physical_birth)
             done = 0
             for member in members:
-                yield from self.compare(member, good[done : done + member.psize], structure, depth + 1)
+                part = good[done : done + member.psize]
+                yield from self._compared(member, part, structure, depth + 1, gangs)
                 done += member.psize
 
     def places(self, pointer: Blkptr) -> Iterator[tuple[str, int]]:

@@ -18,6 +18,7 @@ from fsdrivers.zfs.vdevs import Absent, Indirect, Leaf, Mirror, Segment, Vdev
 MAX_DEPTH = 8
 LEAVES = ("disk", "file")
 MIRRORS = ("mirror", "replacing", "spare")
+TOPS = ("indirect", "raidz", "draid")  # never below others (vdev.c:vdev_alloc, spa.c:spa_vdev_attach)
 FILLING = ("resilver_txg", "rebuild_txg")  # in a leaf's configuration while it is resilvered or rebuilt
 
 Resolver = Callable[[int, int], list[Segment]]
@@ -76,9 +77,25 @@ def build(config: NvList, context: Context) -> Vdev:
     ashift = number(config, "ashift", ASHIFT_MIN)
     if not ASHIFT_MIN <= ashift <= ASHIFT_MAX:
         raise Corrupt(context.pool, "vdev configuration: ashift", 0, got=ashift)
+    _unique(config, context.pool)
     vdev = _node(config, context, ashift, 0)
     vdev.ashift = ashift
     return vdev
+
+
+def _unique(config: NvList, pool: str) -> None:
+    """Raise Corrupt when a device or a distributed spare is in a top-level vdev twice: each copy there is one more."""
+    seen: set[object] = set()
+    todo = [config]
+    while todo:
+        here = todo.pop()
+        todo += children(here)
+        kind = here.get("type")
+        key = number(here, "guid") if kind in LEAVES else ("spare", number(here, "spare_id"))
+        if kind in LEAVES or kind == "dspare":
+            if key in seen:
+                raise Corrupt(pool, f"vdev configuration: one {kind} twice", 0, got=describe(here))
+            seen.add(key)
 
 
 def _node(config: NvList, context: Context, ashift: int, depth: int) -> Vdev:
@@ -86,6 +103,8 @@ def _node(config: NvList, context: Context, ashift: int, depth: int) -> Vdev:
     name = f"{kind}-{number(config, 'id')}"
     if depth > MAX_DEPTH:
         raise Corrupt(context.pool, "vdev configuration: nested too deeply", 0)
+    if depth and kind in TOPS:
+        raise Corrupt(context.pool, f"vdev configuration: a {kind} below another vdev", 0)
     if kind in LEAVES:
         guid = number(config, "guid")
         leaf = context.devices.get(guid)

@@ -10,14 +10,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 from fsdrivers.block import BlockDevice
-from fsdrivers.errors import ReadError
+from fsdrivers.errors import Corrupt, ReadError, TooMany
 from fsdrivers.redundancy import Attempt
 from fsdrivers.zfs.layout import BOOT_SIZE, DATA_START
 
 SECTOR = 512  # what damage is counted in
+MAX_SEGMENTS = 4096  # pieces of one block of a removed vdev
+MAX_CHAIN = 64  # removed vdevs on the way to one that is there
+MAX_CHOICES = 64  # copies of one piece that are combined with those of others
+FETCH = 16 << 10  # bytes that fetching one piece counts for
 
 
 class Mismatch(NamedTuple):
@@ -133,13 +138,29 @@ class Indirect(Vdev):
     def __init__(self, name: str, resolve: Callable[[int, int], list[Segment]]) -> None:
         self.name, self.resolve = name, resolve
 
+    def segments(self, offset: int, size: int) -> list[Segment]:
+        """The segments that hold [offset, offset + size), on vdevs that were not removed.  Raises Corrupt, TooMany."""
+        found: list[Segment] = []
+        todo: list[tuple[Vdev, int, int, int]] = [(self, offset, size, 0)]
+        while todo:
+            vdev, at, length, chain = todo.pop()
+            if not isinstance(vdev, Indirect):
+                found.append((vdev, at, length))
+                continue
+            if chain >= MAX_CHAIN:
+                raise Corrupt(self.name, "mapping of a removed vdev (it leads on without end)", offset)
+            todo += ((*segment, chain + 1) for segment in reversed(vdev.resolve(at, length)))
+            if len(found) + len(todo) > MAX_SEGMENTS:
+                raise TooMany(f"pieces of a block of the removed vdev {self.name}", MAX_SEGMENTS)
+        return found
+
     def attempts(self, offset: int, size: int, birth: int) -> Iterator[Attempt]:
-        segments = self.resolve(offset, size)
+        segments = self.segments(offset, size)
         if len(segments) == 1:
             vdev, at, length = segments[0]
             yield from vdev.attempts(at, length, birth)
             return
-        choices = [list(vdev.attempts(at, length, birth)) for vdev, at, length in segments]
+        choices = [list(islice(vdev.attempts(at, length, birth), MAX_CHOICES)) for vdev, at, length in segments]
         if not all(choices):
             return
         # The checksum covers the whole block: vary one segment at a time, then all of them together.
@@ -153,13 +174,13 @@ class Indirect(Vdev):
 
     def compare(self, offset: int, good: bytes, birth: int) -> Iterator[Mismatch]:
         done = 0
-        for vdev, at, length in self.resolve(offset, len(good)):
+        for vdev, at, length in self.segments(offset, len(good)):
             yield from vdev.compare(at, good[done : done + length], birth)
             done += length
 
     def _joined(self, parts: list[Attempt], offset: int) -> Attempt:
         names = " + ".join(dict.fromkeys(part.device for part in parts))
-        return Attempt(names, offset, lambda: b"".join(part.fetch() for part in parts))
+        return Attempt(names, offset, lambda: b"".join(part.fetch() for part in parts), cost=FETCH * len(parts))
 
     def leaves(self) -> Iterator[Leaf]:
         return iter(())

@@ -116,7 +116,7 @@ def make_hash(password: str, iterations: int = ITERATIONS) -> Hash:
     import os
 
     salt = os.urandom(SALT)
-    return Hash(iterations, salt, pbkdf2(password.encode(), salt, iterations, SIZE))
+    return Hash(iterations, salt, pbkdf2(password.encode("utf-8", "surrogateescape"), salt, iterations, SIZE))
 
 
 def pbkdf2(password: bytes, salt: bytes, iterations: int, size: int) -> bytes:

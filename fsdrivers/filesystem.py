@@ -29,7 +29,7 @@ from fsdrivers.redundancy import Health
 MAX_LINKS = 40  # include/linux/namei.h:MAXSYMLINKS, v6.12
 MAX_PATH = 4096  # include/uapi/linux/limits.h:PATH_MAX, v6.12
 MAX_STEPS = 1024  # components of one path with all of its links: 40 of these could make 80,000
-USUAL_STEPS = 64  # what every path may have, whatever was walked before
+USUAL_STEPS = 40  # what every path may have, whatever was walked before
 MAX_LONG_STEPS = 1 << 16  # beyond those, of all paths in one tree: a maze has many entrances
 MAX_LISTED = 1 << 18  # names that a sorted list may have
 CHUNK = 1 << 20  # bytes that whole-file readers ask for at a time
@@ -151,8 +151,8 @@ class Filesystem(ABC):
         here = self.root()
         trail = [here]  # the directories from the root to where we are, for ".."
         inside = _stat.S_ISDIR(self.stat(here).st_mode)  # whether where we are has names in it
-        todo = _split(path)
         links = steps = 0
+        todo = self._ahead(path, path, steps)
         while todo:
             name = todo.pop()
             if not inside:
@@ -181,11 +181,18 @@ class Filesystem(ABC):
                     raise NotFound(path)
                 if target.startswith("/"):
                     del trail[1:]
-                todo += _split(target)
+                todo += self._ahead(target, path, steps)
                 continue
             trail.append(node)
             inside = _stat.S_ISDIR(mode)
         return trail[-1]
+
+    def _ahead(self, text: str, path: str, steps: int) -> list[str]:
+        """The components of ``text``, last one first, on the way of ``path`` behind ``steps`` of it."""
+        count = steps + text.count("/")
+        if count > USUAL_STEPS and (count > MAX_STEPS or self._long_steps < 0):
+            raise TooManyLinks(path)  # before they are made: that is most of the work
+        return _split(text)
 
     def lstat(self, path: str) -> Stat:
         """Metadata of ``path`` itself, also if it is a symlink."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from fsdrivers.errors import Corrupt, FsError, ReadError
+from fsdrivers.notes import Notes
 
-MAX_NOTES = 100  # sentences about one tree that are kept
 MAX_ATTEMPTS = 4096  # reconstructions tried for one piece before it counts as lost
 FEW = 8  # attempts that are made whatever they cost
 EACH = 64 << 20  # bytes that further attempts for one piece may cost,
@@ -39,8 +39,7 @@ class Health:
     def __init__(self) -> None:
         self.damage: dict[str, int] = {}
         self.examples: dict[str, str] = {}
-        self.notes: list[str] = []
-        self._more = 0  # notes that were not kept
+        self.notes = Notes()
         self.patience = PATIENCE  # bytes
 
     def damaged(self, device: str, error: FsError) -> None:
@@ -52,24 +51,14 @@ class Health:
 
     def note(self, text: str) -> None:
         """Remember a sentence that the user has to hear (an older tree served, a member left out)."""
-        if text in self.notes:
-            return
-        if len(self.notes) < MAX_NOTES:
-            self.notes.append(text)
-        else:
-            self._more += 1
+        self.notes.append(text)
 
     def report(self) -> list[str]:
         """Lines for a person: notes first, then one line for each device with damage."""
-        more = [f"and {self._more} more notes"] if self._more else []
-        return (
-            self.notes
-            + more
-            + [
-                f"{device}: {count} damaged {_copies(count)} read around (first: {self.examples[device]})"
-                for device, count in sorted(self.damage.items())
-            ]
-        )
+        return [*self.notes] + [
+            f"{device}: {count} damaged {_copies(count)} read around (first: {self.examples[device]})"
+            for device, count in sorted(self.damage.items())
+        ]
 
 
 def read(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from fsdrivers.errors import FsError
 from init import locks as _locks
 from init.locks import Lock
 
@@ -82,24 +84,19 @@ class BootConfig(NamedTuple):
         return self.secure or self.require_uki
 
 
+_WORD = r'(?:[^ \t\n\v\f\r"]+|"[^"]*(?:"|$))+'
+
+
+class Unwritable(FsError):
+    """A value that cannot be put on a command line so that it is read back as it was."""
+
+
 def split(text: str) -> list[str]:
     """The parameters of a command line, quotes kept: double quotes keep blanks together, nothing escapes.
 
     Source: lib/cmdline.c:next_arg, v6.12.
     """
-    words, word, quoted = [], "", False
-    for char in text:
-        if char == '"':
-            quoted = not quoted
-        if char in " \t\n\v\f\r" and not quoted:
-            if word:
-                words.append(word)
-            word = ""
-        else:
-            word += char
-    if word:
-        words.append(word)
-    return words
+    return re.findall(_WORD, text)
 
 
 def parse(text: str) -> Parameters:
@@ -127,10 +124,16 @@ def parse(text: str) -> Parameters:
 
 
 def quote(name: str, value: str | None) -> str:
-    """One parameter as the kernel would parse it back; the inverse of parse() for what can be written at all."""
-    if value is None:
-        return name
-    return f'{name}="{value}"' if any(char.isspace() for char in value) else f"{name}={value}"
+    """One parameter as the kernel would parse it back: the inverse of parse().
+
+    Raises Unwritable for what cannot be written, as a name on a disk with a quote in it: nothing escapes one.
+    """
+    words = [name] if value is None else [f"{name}={value}", f'{name}="{value}"']
+    odd = any(char == '"' or ord(char) < 0x20 or ord(char) == 0x7F for char in f"{name}{value or ''}")
+    for word in words if not odd else ():
+        if parse(word) == ((name, value),):
+            return word
+    raise Unwritable(f"{name}={value or ''!r}: no command line can carry this")
 
 
 def flag(options: str, name: str) -> str | None:

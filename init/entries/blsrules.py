@@ -7,21 +7,21 @@ Sources: UAPI.1 Boot Loader Specification; src/boot/boot.c:line_get_key_value an
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Sequence
 from functools import cmp_to_key
+from typing import NamedTuple
 
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import Filesystem
-from init.entries import version
+from init.entries import globs, version
 from init.entries.item import Item, read_text
 
 LOADER_CONFS = ("/boot/loader/loader.conf", "/loader/loader.conf")
 MAX_ENTRY = 1 << 16  # bytes of one entry file
 
 _COUNTER = r"\+([0-9]{1,9})(?:-([0-9]{1,9}))?$"
-_LINE = r"[ \t]*([^ \t#][^ \t]*)[ \t]+(.*?)[ \t\r]*$"
+_BLANKS = r"[ \t]+"
 
 Fields = dict[str, list[str]]
 
@@ -33,12 +33,13 @@ def parse(text: str) -> Fields:
     """
     fields: Fields = {}
     for line in text.split("\n"):
-        found = re.match(_LINE, line)
-        if found is not None and found[2]:
-            value = found[2]
+        line = line.lstrip(" \t").rstrip(" \t\r")
+        key, *values = re.split(_BLANKS, line, maxsplit=1)
+        if values and not key.startswith("#"):
+            (value,) = values
             if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
                 value = value[1:-1]
-            fields.setdefault(found[1].lower(), []).append(value)
+            fields.setdefault(key.lower(), []).append(value)
     return fields
 
 
@@ -64,30 +65,35 @@ def plain(options: str) -> str:
 def order(items: list[Item]) -> list[Item]:
     """The order of the specification's "Sorting": entries that used up their tries last, those with a sort-key first,
     by sort-key, machine-id and falling version, then by falling name."""
-    return sorted(items, key=cmp_to_key(_compare))
+    keyed = [_Keyed(item, version.key(item.version), version.key(item.id)) for item in items]
+    return [one.item for one in sorted(keyed, key=cmp_to_key(_compare))]
 
 
-def _compare(one: Item, other: Item) -> int:
+class _Keyed(NamedTuple):
+    """An item with what is costly to compute for comparing it."""
+
+    item: Item
+    version: version.Key
+    name: version.Key
+
+
+def _compare(left: _Keyed, right: _Keyed) -> int:
+    one, other = left.item, right.item
     spent = (one.tries_left == 0) - (other.tries_left == 0)
     keyed = (not one.sort_key) - (not other.sort_key)
     if spent or keyed:
         return spent or keyed
     if one.sort_key:
-        for left, right in ((one.sort_key, other.sort_key), (one.machine_id, other.machine_id)):
-            if left != right:
-                return -1 if left < right else 1
-        newer = _version_order(one.version, other.version)
+        for mine, yours in ((one.sort_key, other.sort_key), (one.machine_id, other.machine_id)):
+            if mine != yours:
+                return -1 if mine < yours else 1
+        newer = (left.version < right.version) - (left.version > right.version)
         if newer:
             return newer
-    named = _version_order(one.id, other.id)
+    named = (left.name < right.name) - (left.name > right.name)
     if named or one.tries_left == other.tries_left:
         return named
     return (other.tries_left or 0) - (one.tries_left or 0)
-
-
-def _version_order(one: str, other: str) -> int:
-    left, right = version.key(one), version.key(other)
-    return (left < right) - (left > right)
 
 
 def default(filesystem: Filesystem, items: Sequence[Item], notes: list[str]) -> tuple[int | None, bool]:
@@ -110,7 +116,7 @@ def default(filesystem: Filesystem, items: Sequence[Item], notes: list[str]) -> 
                 continue
             for index, item in enumerate(items):
                 spent = key == "preferred" and item.tries_left == 0
-                if not spent and fnmatch.fnmatchcase(item.id.lower(), pattern.removesuffix(".conf")):
+                if not spent and globs.matches(item.id.lower(), pattern.removesuffix(".conf")):
                     return index, True
             notes.append(f"{path}: the {key} {pattern!r} is not among the entries found")
     return (0 if items else None), False

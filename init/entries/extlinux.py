@@ -12,19 +12,35 @@ from typing import NamedTuple
 
 from fsdrivers.errors import FsError, NotADirectory, NotFound
 from fsdrivers.filesystem import Filesystem
-from init.entries.item import DEVICE_TREE, MAX_ITEMS, MAX_OPTIONS, Item, Listing, is_file, locate, read_text
+from fsdrivers.notes import Notes
+from init.entries.item import (
+    DEVICE_TREE,
+    MAX_INITRDS,
+    MAX_ITEMS,
+    MAX_OPTIONS,
+    MAX_TEXT,
+    Budget,
+    Item,
+    Listing,
+    is_file,
+    locate,
+    read_text,
+)
 
 CONFIGS = (
     "/boot/extlinux/extlinux.conf", "/extlinux/extlinux.conf", "/boot/extlinux.conf", "/extlinux.conf",
     "/boot/syslinux/extlinux.conf", "/boot/syslinux/syslinux.cfg", "/syslinux/syslinux.cfg", "/syslinux.cfg",
 )  # fmt: skip
-MAX_CONFIG = 1 << 20  # bytes of one file
 MAX_INCLUDES = 64
 MAX_LINES = 20_000
+PROGRAM = ""  # among the fields of a label: which word its kernel stands behind, "kernel" or "linux"
 # What a label may start that is no kernel.
 _OTHER = ("localboot", "com32", "config", "pxe", "boot", "bss", "fdimage", "comboot", "fit", "menu quit", "kaslrseed")
-_VARIABLE = r"\$\{[^}]*\} ?"  # boot/pxe_utils.c:label_boot puts U-Boot's environment in
+_VARIABLE = r"\$\{[^{}]*\} ?"  # boot/pxe_utils.c:label_boot puts U-Boot's environment in
+# What Syslinux takes for something else by its name behind KERNEL, though not behind LINUX: doc/syslinux.txt, 6.03.
 _NOT_KERNELS = (".c32", ".cbt", ".com", ".bin", ".bss", ".bs", ".img", ".0", ".efi")
+# Who writes these writes for U-Boot, to which both words are one: boot/pxe_utils.c:label_create, keywords.
+_U_BOOT = frozenset(("fdt", "devicetree", "fdtdir", "devicetreedir", "fdtoverlays", "devicetree-overlay", "kaslrseed"))
 
 
 class _Label(NamedTuple):
@@ -42,7 +58,8 @@ class _Reader:
         self.filesystem = filesystem
         self.globals: dict[str, str] = {}
         self.labels: list[_Label] = []
-        self.notes: list[str] = []
+        self.notes = Notes()
+        self.budget = Budget()
         self._files = self._lines = 0
         self._open: list[str] = []  # the files that are being read
 
@@ -56,7 +73,7 @@ class _Reader:
             return
         self._open.append(path)
         directory = path.rpartition("/")[0]
-        for line in read_text(self.filesystem, path, MAX_CONFIG).split("\n"):
+        for line in self.budget.text(read_text(self.filesystem, path, MAX_TEXT)).split("\n"):
             self._lines += 1
             if self._lines > MAX_LINES:
                 self.notes.append(f"{path}: only the first {MAX_LINES} lines are looked at")
@@ -87,8 +104,10 @@ class _Reader:
             fields = self.labels[-1].fields if self.labels else self.globals
             if key in ("default", "ontimeout"):
                 fields = self.globals
-            # "kernel" and its relatives are one setting.
-            fields["linux" if key == "kernel" else key] = value
+            if key in ("kernel", "linux"):  # one setting, the last one winning
+                fields[PROGRAM] = key
+                key = "linux"
+            fields[key] = value
 
 
 def _split(line: str) -> tuple[str, str]:
@@ -126,8 +145,8 @@ def of_config(filesystem: Filesystem, path: str) -> Listing:
     wanted = reader.globals.get("default", "")
     for label in reader.labels:
         try:
-            item = _item(filesystem, label, reader.globals)
-        except _Unusable as why:
+            item = _item(filesystem, label, reader.globals, reader.budget)
+        except (FsError, _Unusable) as why:
             reader.notes.append(f"label {label.name} is passed over: {why}")
             continue
         if "menu default" in label.fields or (default is None and label.name == wanted):
@@ -142,25 +161,30 @@ class _Unusable(Exception):
     """Why a label is passed over."""
 
 
-def _item(filesystem: Filesystem, label: _Label, shared: dict[str, str]) -> Item:
+def _item(filesystem: Filesystem, label: _Label, shared: dict[str, str], budget: Budget) -> Item:
     fields = label.fields
     other = next((key for key in _OTHER if key in fields), None)
     path = fields.get("linux", "")
-    if other is not None or path.lower().endswith(_NOT_KERNELS):
+    by_name = fields.get(PROGRAM) == "kernel" and _U_BOOT.isdisjoint(fields) and _U_BOOT.isdisjoint(shared)
+    if other is not None or (by_name and path.lower().endswith(_NOT_KERNELS)):
         raise _Unusable(f"it starts {path or other}, not a kernel")
     if not path:
         raise _Unusable("it names no kernel")
     options = fields.get("append", shared.get("append", ""))
     options = "" if options == "-" else options
+    if len(options) > MAX_OPTIONS:
+        raise _Unusable("its command line is too long")
     options, unknown = re.subn(_VARIABLE, "", options)
     initrds = fields.get("initrd", shared.get("initrd", ""))
-    words = options.split(" ")
+    words = budget.text(options).split(" ")
     for word in words:
         # Syslinux takes the initrd from the command line, where the kernel ignores it.
         if word.startswith("initrd=") and not initrds:
             initrds = word.removeprefix("initrd=")
-    if len(options) > MAX_OPTIONS:
-        raise _Unusable("its command line is too long")
+    archives = [initrd for initrd in initrds.split(",", MAX_INITRDS + 1) if initrd]
+    if len(archives) > MAX_INITRDS:
+        raise _Unusable(f"more than {MAX_INITRDS} initrds")
+    budget.look(1 + len(archives))
     title = fields.get("menu label", label.name).replace("^", "", 1)
     kernel = _place(filesystem, path, label.directory)
     name = kernel.rpartition("/")[2].partition("-")[2]
@@ -168,7 +192,7 @@ def _item(filesystem: Filesystem, label: _Label, shared: dict[str, str]) -> Item
         id=label.name,
         title=title,
         kernel=kernel,
-        initrds=tuple(_place(filesystem, initrd, label.directory) for initrd in initrds.split(",") if initrd),
+        initrds=tuple(_place(filesystem, initrd, label.directory) for initrd in archives),
         options=" ".join(word for word in words if not word.startswith("initrd=")),
         version=name if name[:1].isdigit() else "",
         remarks=(

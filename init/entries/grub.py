@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from fsdrivers.errors import FsError, NotADirectory, NotFound
 from fsdrivers.filesystem import Filesystem
+from fsdrivers.notes import Notes
 from init.entries.grubplaces import CannotKnow
 from init.entries.grubrun import Machine, Menu, NoSystem
 from init.entries.item import DEVICE_TREE, MAX_ITEMS, Item, Listing, locate, own_prefix
@@ -21,8 +22,7 @@ CONFIGS = (
 )  # fmt: skip
 MAX_MENUS = 64  # submenus that are opened
 MAX_MENU_DEPTH = 4
-MAX_NOTES = 100
-MAX_STEPS = 200_000  # statements in the bodies of all entries and submenus
+MAX_STEPS = 50_000  # statements in the bodies of all entries and submenus
 
 
 class _Node(NamedTuple):
@@ -54,10 +54,10 @@ def of_config(filesystem: Filesystem, path: str, machine: str = "x86_64") -> Lis
     builder = _Builder(filesystem, run)
     nodes = builder.nodes(run.menu, (), run)
     default = _default(nodes, run.variables.get("default", "0"))
-    notes = [f"{path}: {note}" for note in run.notes]
+    notes = Notes(f"{path}: {note}" for note in run.notes)
     if default is None and builder.items:
         notes.append(f"{path}: the default entry {run.variables.get('default', '0')!r} is not among those found")
-    return Listing(tuple(builder.items), tuple(dict.fromkeys(notes))[:MAX_NOTES], default, run.with_bls)
+    return Listing(tuple(builder.items), tuple(notes), default, run.with_bls)
 
 
 class _Builder:
@@ -121,6 +121,8 @@ class _Builder:
     def _item(self, line: Menu, above: tuple[str, ...], run: Machine) -> Item:
         if not run.linux:
             raise CannotKnow("it starts no Linux kernel")
+        for _ in (run.linux, *run.initrds):
+            run.shared.look()
         device, kernel = self._place(run.linux)
         places = [self._place(initrd) for initrd in run.initrds]
         if any(other != device for other, _ in places):

@@ -8,17 +8,19 @@ from typing import NamedTuple
 
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import DIRECTORY, FILE, Filesystem
+from fsdrivers.notes import Notes
 from init.entries import bls, grubenv, grubplaces, grubtest, grubwords
 from init.entries.grubplaces import OWN, CannotKnow, Places
-from init.entries.grubscript import Command, Function, If, Loop, ScriptError, Statement, Word, parse
-from init.entries.item import MAX_OPTIONS, Item, read_text
+from init.entries.grubscript import Allowed, Command, Function, If, Loop, ScriptError, Statement, Word, parse
+from init.entries.item import MAX_INITRDS, MAX_OPTIONS, Budget, Item, read_text
 
-MAX_STEPS = 100_000  # statements of the top level, sourced files included
+MAX_STEPS = 50_000  # statements of the top level, sourced files included
 MAX_MENU_STEPS = 5_000  # statements of one entry or submenu
 CHARACTERS_PER_STEP = 64  # that long arguments count as more than one
 MAX_DEPTH = 40  # calls, sourced files and blocks within each other
 MAX_VALUE = 1 << 16  # characters of a variable
-MAX_NOTES = 200
+MAX_TITLE = 1000  # characters of a line in the menu
+MAX_BLS = 4  # times that the entries of the Boot Loader Specification are taken in
 MAX_SOURCED = 8 << 20  # characters of all files together
 
 # What grub-core/normal/main.c and kern/main.c, GRUB 2.12, set before any script runs.
@@ -85,11 +87,25 @@ class Menu(NamedTuple):
     item: Item | None = None
 
 
+class _Shared:
+    """What the top level and the bodies of all entries may take together."""
+
+    def __init__(self) -> None:
+        self.files, self.allowed, self.characters, self.bls = Budget(), Allowed(), MAX_SOURCED, MAX_BLS
+
+    def look(self) -> None:
+        """Count a file that is looked for.  Raises CannotKnow."""
+        try:
+            self.files.look()
+        except FsError as error:
+            raise CannotKnow(str(error)) from None
+
+
 class _Budget:
     """What one run may take."""
 
     def __init__(self, steps: int) -> None:
-        self.steps, self.characters = steps, MAX_SOURCED
+        self.steps = steps
 
     def step(self, characters: int = 0) -> None:
         self.steps -= 1 + characters // CHARACTERS_PER_STEP
@@ -111,7 +127,8 @@ class Machine:
         self.exported = {*_FEATURES, "root", "prefix", "grub_platform", "grub_cpu"}
         self.functions: dict[str, tuple[Statement, ...]] = {}
         self.menu: list[Menu] = []
-        self.notes: list[str] = []
+        self.notes = Notes()
+        self.shared = _Shared()
         self.linux: tuple[str, str] | None = None
         self.options = ""
         self.initrds: list[tuple[str, str]] = []
@@ -142,6 +159,7 @@ class Machine:
         inner.variables |= {"chosen": line.title, "default": self.variables.get("default", "0"), "?": "0"}
         inner.exported, inner.functions = set(self.exported), dict(self.functions)
         inner.notes, inner._budget, inner._arguments = self.notes, _Budget(MAX_MENU_STEPS), line.arguments
+        inner.shared = self.shared
         inner.entry = inner.body = not submenu
         return inner
 
@@ -152,8 +170,7 @@ class Machine:
 
     def note(self, text: str) -> None:
         """Remember what was passed over."""
-        if len(self.notes) < MAX_NOTES and text not in self.notes:
-            self.notes.append(text)
+        self.notes.append(text)
 
     # --- running ------------------------------------------------------------------------------
 
@@ -171,10 +188,10 @@ class Machine:
     def _run_file(self, path: str) -> bool:
         try:
             text = read_text(self.filesystem, path)
-            self._budget.characters -= len(text)
-            if self._budget.characters < 0:
+            self.shared.characters -= len(text)
+            if self.shared.characters < 0:
                 raise CannotKnow(f"{path}: the files together are too large")
-            self.run(parse(text))
+            self.run(parse(text, self.shared.allowed))
         except _Return as early:
             return early.status
         except (FsError, ScriptError, CannotKnow) as error:
@@ -370,6 +387,7 @@ class Machine:
         if not path:
             return False
         try:
+            self.shared.look()
             where = self._local(path)
             status = self.filesystem.stat(self.filesystem.resolve(where))
         except FsError:
@@ -415,7 +433,9 @@ class Machine:
         if path == "$prefix":
             path = self.variables.get("prefix", "") + "/grubenv"
         try:
-            values = grubenv.parse(read_text(self.filesystem, self._local(path), grubenv.MAX_SIZE))
+            self.shared.look()
+            text = read_text(self.filesystem, self._local(path), grubenv.MAX_SIZE)
+            values = grubenv.parse(self.shared.files.text(text))
         except (FsError, CannotKnow):
             return False
         if values and values.get("prev_saved_entry"):
@@ -430,6 +450,7 @@ class Machine:
         return values is not None
 
     def _search(self, words: list[str]) -> bool:
+        self.shared.look()
         variable, device = self._places.search(words)
         self.variables[variable] = device
         return True
@@ -443,9 +464,15 @@ class Machine:
         self.options = " ".join(map(_quote, words[2:]))
         if len(self.options) > MAX_OPTIONS:
             raise CannotKnow("a command line that is too long")
+        try:
+            self.shared.files.text(self.options)
+        except FsError as error:
+            raise CannotKnow(str(error)) from None
         return True
 
     def _initrd(self, words: list[str]) -> bool:
+        if len(words) > MAX_INITRDS + 1:
+            raise CannotKnow(f"{len(words) - 1} initrds")
         self.initrds = [self._split(path.removeprefix("newc:")) for path in words[1:] if not path.startswith("--")]
         return True
 
@@ -470,10 +497,15 @@ class Machine:
                 positional.append(word)
         if not positional:
             raise CannotKnow("an entry without a title")
+        if max(sum(map(len, positional)), len(identity)) > MAX_TITLE:
+            raise CannotKnow(f"a title of more than {MAX_TITLE} characters: {positional[0][:40]}")
         self.menu.append(Menu(positional[0], identity, words[0] == "submenu", block, tuple(positional)))
 
     def _blscfg(self, words: list[str]) -> bool:
         """Fedora's command: the entries of the Boot Loader Specification take this place in the menu."""
+        self.shared.bls -= 1
+        if self.shared.bls < 0:
+            raise CannotKnow(f"{words[0]} more than {MAX_BLS} times")
         listing = bls.entries(self.filesystem, self._machine, self.variables)
         self.with_bls = True
         for text in listing.notes:

@@ -59,8 +59,8 @@ class Function(NamedTuple):
 Statement = Command | If | Loop | Function
 
 _TOKEN = re.compile(
-    r"""(?P<blank>(?:[ \t\r]|\\\n)+) | (?P<end>[\n;]) | (?P<brace>[{}]) | (?P<operator>[|&<>]+)
-      | '(?P<single>[^']*)' | "(?P<double>(?:[^"\\]|\\.)*)"
+    r"""(?P<blank>(?:[ \t\r]++|\\\n)++) | (?P<end>[\n;]) | (?P<brace>[{}]) | (?P<operator>[|&<>]+)
+      | '(?P<single>[^']*)' | "(?P<double>(?:[^"\\]++|(?:\\.)++)*+)"
       | \$(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*|[0-9]+|[@*?\#])|\{(?P<braced>[A-Za-z_][A-Za-z0-9_]*|[0-9]+|[@*?\#])\})
       | (?P<hex>\\x[0-9A-Fa-f]{2}) | \\(?P<escaped>.) | (?P<plain>[^{}|&$;<>\s'"\\]+) | (?P<dollar>\$)""",
     re.VERBOSE | re.DOTALL,
@@ -76,17 +76,30 @@ _WORD, _END, _OPEN, _CLOSE = "word", "end", "{", "}"
 _Token = tuple[str, Word, int]  # kind, the word, its line
 
 
-def parse(text: str) -> tuple[Statement, ...]:
+class Allowed:
+    """How many more tokens there may be, of all scripts that are parsed in one go."""
+
+    def __init__(self, tokens: int = MAX_TOKENS) -> None:
+        self.tokens = tokens
+
+    def take(self, count: int) -> None:
+        """Count some.  Raises ScriptError."""
+        self.tokens -= count
+        if self.tokens < 0:
+            raise ScriptError(f"more than {MAX_TOKENS} tokens")
+
+
+def parse(text: str, allowed: Allowed | None = None) -> tuple[Statement, ...]:
     """The statements of a script; raises ScriptError."""
-    parser = _Parser(list(_tokens(text)))
+    parser = _Parser(list(_tokens(text, allowed or Allowed())))
     statements = parser.statements(frozenset(), 0)
     if parser.kind != "":
         raise ScriptError(f"line {parser.line}: unexpected {parser.text or parser.kind}")
     return statements
 
 
-def _tokens(text: str) -> Iterator[_Token]:
-    position, line, count = 0, 1, 0
+def _tokens(text: str, allowed: Allowed) -> Iterator[_Token]:
+    position, line = 0, 1
     word: list[tuple[str, str]] = []
     in_word = False
     while position < len(text):
@@ -111,20 +124,19 @@ def _tokens(text: str) -> Iterator[_Token]:
                 yield (_END if kind == "end" else found[0], (), here)
         else:
             in_word = True
-            _add_part(word, kind or "", found)
-        count += 1
-        if count > MAX_TOKENS:
-            raise ScriptError(f"more than {MAX_TOKENS} tokens")
+            _add_part(word, kind or "", found, allowed)
+        allowed.take(1)
     if in_word:
         yield (_WORD, tuple(word), line)
 
 
-def _add_part(word: list[tuple[str, str]], kind: str, found: re.Match[str]) -> None:
+def _add_part(word: list[tuple[str, str]], kind: str, found: re.Match[str], allowed: Allowed) -> None:
     if kind in ("name", "braced"):
         word.append((VARIABLE, found[kind]))
     elif kind == "double":
         word.append((LITERAL, ""))  # "" is a word
         for part in _IN_QUOTES.finditer(found["double"]):
+            allowed.take(1)
             if part[1] or part[2]:
                 word.append((QUOTED_VARIABLE, part[1] or part[2]))
             else:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fsdrivers.errors import FsError
+from fsdrivers.errors import FsError, TooMany
 from fsdrivers.filesystem import FILE, Filesystem
 from init.entries.mounts import BOOT, Mounted
 
 MAX_ITEMS = 512  # entries of one source
 MAX_CONFIG = 4 << 20  # bytes of one configuration file
-MAX_OPTIONS = 1 << 16  # characters of a command line
+MAX_OPTIONS = 1 << 14  # characters of a command line: eight times what any kernel keeps
+MAX_INITRDS = 32  # of one entry
+MAX_TEXT = 1 << 19  # characters of all entries of one source: they may all take in the same long text
+MAX_LOOKS = 4096  # files that one source looks for
 
 
 DEVICE_TREE = "its device tree is not taken over"  # the remark of an entry that names one
@@ -48,6 +51,26 @@ class Listing(NamedTuple):
     default: int | None = None  # an index into ``items``
     with_bls: bool = False  # whether a grub.cfg took in the entries of the Boot Loader Specification
     named: bool = False  # whether somebody wrote down that this is the default, rather than its coming first
+
+
+class Budget:
+    """What one source of entries may take, however many files it has."""
+
+    def __init__(self) -> None:
+        self._text, self._looks = MAX_TEXT, MAX_LOOKS
+
+    def text(self, text: str) -> str:
+        """``text``, counted.  Raises TooMany."""
+        self._text -= len(text)
+        if self._text < 0:
+            raise TooMany("characters in all entries together", MAX_TEXT)
+        return text
+
+    def look(self, count: int = 1) -> None:
+        """Count files that are looked for.  Raises TooMany."""
+        self._looks -= count
+        if self._looks < 0:
+            raise TooMany("files that the entries name", MAX_LOOKS)
 
 
 def read_text(filesystem: Filesystem, path: str, limit: int = MAX_CONFIG) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from fsdrivers.errors import FsError, NotADirectory, NotFound
@@ -11,6 +12,7 @@ from fsdrivers.filesystem import DIRECTORY, FILE, File, Filesystem
 from init.config import BootConfig
 from init.entries import cmdline, shellvars
 from init.entries.entry import BootEntry
+from init.entries.item import MAX_ITEMS
 from init.kernel import image
 from init.roots import OS_RELEASE, BootRoot, is_nixos, looks_like_root
 
@@ -56,34 +58,53 @@ def find(place: BootRoot, config: BootConfig, note: Callable[[str], None]) -> It
         except FsError as error:
             note(f"{place.where}: {directory}: {error}")
             continue
-        pairs = list(_real(place.files, pair(names[:MAX_NAMES], directory), note))
-        for found in pairs:
-            yield make(place, config, found, f"{directory} of {place.where}", note)
+        pairs = list(islice(_real(place.files, pair(names[:MAX_NAMES], directory), note), MAX_ITEMS + 1))
+        if len(pairs) > MAX_ITEMS:
+            note(f"{place.where}: {directory}: only {MAX_ITEMS} kernels are looked at")
         if pairs:
+            system = _System(place, config, note)
+            for found in pairs[:MAX_ITEMS]:
+                yield _entry(system, found, f"{directory} of {place.where}")
             return
 
 
+class _System:
+    """What the entries of one root have in common."""
+
+    def __init__(self, place: BootRoot, config: BootConfig, note: Callable[[str], None]) -> None:
+        """Notes about the command line go to ``note``."""
+        self.place, self.name = place, pretty_name(place.filesystem)
+        self.settings = cmdline.Settings(place, config)
+        for line in self.settings.notes:
+            note(f"{place.where}: {line}")
+
+
 def make(place: BootRoot, config: BootConfig, found: Pair, source: str, note: Callable[[str], None]) -> BootEntry:
-    """The entry for one kernel; notes about its command line go to ``note``, about itself into the entry."""
+    """The entry for one kernel; notes about its command line go to ``note``, about itself into the entry.
+
+    Raises Unwritable when the root has a name that no command line can carry.
+    """
+    return _entry(_System(place, config, note), found, source)
+
+
+def _entry(system: _System, found: Pair, source: str) -> BootEntry:
+    place = system.place
     version = found.version
     if not version[:1].isdigit():
         version = _header_version(place.files, found.kernel) or version
     name = found.kernel.rpartition("/")[2]
-    text, notes = cmdline.compute(place, config, _initrd(place.files, found.initrds))
-    for line in notes:
-        note(f"{place.where}: {line}")
     remarks = []
     if not found.initrds:
         remarks.append("no initrd: only a kernel with the root's driver built in can start this")
     remarks += without_modules(place, version)
     return BootEntry(
         id=f"{place.where.removesuffix('/')}/{found.version or name}",
-        title=f"{pretty_name(place.filesystem)}, kernel {version or name}",
+        title=f"{system.name}, kernel {version or name}",
         source=source,
         place=place,
         kernel=found.kernel,
         initrds=found.initrds,
-        cmdline=text,
+        cmdline=system.settings.line(lambda: _initrd(place.files, found.initrds)),
         version=version,
         notes=tuple(remarks),
         files=place.boot,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from init.config import MAX_DIGITS
+from init.entries import globs
 from init.entries.entry import BootEntry
 
 Spent = Callable[[BootEntry], str]
@@ -127,10 +128,8 @@ def matching(entries: Sequence[BootEntry], pattern: str) -> BootEntry | None:
     """
     if not any(char in pattern for char in "*?["):
         return None
-    from fnmatch import fnmatchcase  # not before it is needed
-
     low = pattern.lower().removesuffix(".conf")
-    return next((entry for entry in entries if entry.name and fnmatchcase(entry.name.lower(), low)), None)
+    return next((entry for entry in entries if entry.name and globs.matches(entry.name.lower(), low)), None)
 
 
 def _partly(entries: Sequence[BootEntry], asked: str) -> list[BootEntry]:

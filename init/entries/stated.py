@@ -10,6 +10,7 @@ from fsdrivers.block import BlockDevice
 from fsdrivers.bounds import attempt
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import File, Filesystem
+from fsdrivers.notes import Notes
 from fsdrivers.partitions import Partition, partitions
 from init import config as _config
 from init import roots
@@ -60,7 +61,7 @@ def _any(filesystem: Filesystem, *paths: str) -> bool:
 
 def _systemd_boot(filesystem: Filesystem, machine: str) -> Listing:
     """Both types of the Boot Loader Specification: one menu, with one default."""
-    notes: list[str] = []
+    notes = Notes()
     items = bls.collect(filesystem, machine, grubenv.read(filesystem), notes) + uki.collect(filesystem, machine, notes)
     items = blsrules.order(items)
     index, named = blsrules.default(filesystem, items, notes)
@@ -153,7 +154,11 @@ def _on_partition(
                 note(f"{partition.name}: entry {item.title!r} is passed over: its kernel is on {item.device}")
                 continue
             item, files = inside, place.files
-        entry = _entry(item, place, files, partition.name, config, False, partition)
+        try:
+            entry = _entry(item, place, files, partition.name, config, False, partition)
+        except FsError as error:
+            note(f"{partition.name}: entry {item.title!r} is passed over: {error}")
+            continue
         # Names of devices change from boot to boot, and an id may be remembered.
         entries.append((entry._replace(id=f"{filesystem.uuid or partition.name}/{item.id}"), named))
     if earlier:

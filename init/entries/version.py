@@ -11,7 +11,7 @@ Key = tuple[tuple[int, int, str], ...]
 
 _TOKEN = r"[0-9]+|[A-Za-z]+|[~+-]"
 # "-rc3" and ".old" come before what they are a candidate for or an older copy of.
-_EARLIER = r"(?i)[-._~+]*(?<![A-Za-z])(rc(?=\.?[0-9])|old(?![A-Za-z0-9])|bak(?![A-Za-z0-9]))"
+_EARLIER = r"(?i)(?<![-._~+])[-._~+]*(?<![A-Za-z])(rc(?=\.?[0-9])|old(?![A-Za-z0-9])|bak(?![A-Za-z0-9]))"
 _ZERO_RC = r"-0\.(?=rc[0-9])"
 
 

@@ -46,6 +46,23 @@ def test_what_is_quoted_parses_back(parameters: list[tuple[str, str | None]]) ->
     assert config.parse(text) == tuple(parameters)
 
 
+@pytest.mark.parametrize("value", ['a"b c"d', 'a"b', '"', 'x" init=/bin/sh "', "a\nb", "a\tb", "a\x7f", "a\x1b[2J"])
+def test_what_no_command_line_can_carry_is_refused(value: str) -> None:
+    """Nothing escapes a quote, and many who read a command line know none."""
+    with pytest.raises(config.Unwritable, match="no command line can carry this"):
+        config.quote("root", value)
+
+
+@given(st.text(max_size=20) | st.text(' "ab=', max_size=12))
+def test_a_quoted_value_is_read_back_or_refused(value: str) -> None:
+    try:
+        word = config.quote("root", value)
+    except config.Unwritable:
+        return
+    assert config.parse(f"a {word} b") == (("a", None), ("root", value), ("b", None))
+    assert "\n" not in word
+
+
 def test_knobs() -> None:
     read = config.read(
         "root=LABEL=tank rootflags=compress=zstd,subvol=/@root console=tty0 console=ttyS0,115200 "

@@ -150,6 +150,15 @@ def test_blanks_in_a_name() -> None:
     assert cmdline.compute(at(pool, "tank/my+root"), config.read(""))[0] == 'root="ZFS=tank/my root" boot=zfs ro'
 
 
+@pytest.mark.parametrize("name", ['tank/x" init=/bin/sh "', 'tank/"', "tank/a\x01b", "tank/\x7f"])
+def test_a_name_that_brings_words_of_its_own_is_passed_over(name: str) -> None:
+    pool, notes = ZfsPool({name: with_files(DEBIAN) | {"boot": {"vmlinuz-6.1": b"k"}}}), []
+    with pytest.raises(config.Unwritable):
+        cmdline.compute(at(pool, name), config.read(""))
+    assert entries.find(at(pool, name), config.read(""), notes.append) == []
+    assert "no command line can carry this" in notes[0]
+
+
 def archive(*names: str) -> bytes:
     made = cpio.Archive()
     for name in names:

@@ -127,3 +127,20 @@ def test_dots_behind_a_link_stay() -> None:
     filesystem = Tree(tree, "btrfs")
     found = extlinux.entries(filesystem)
     assert filesystem.read_file(found.items[0].kernel, 9) == b"right"
+
+
+SUFFIXES = ["vmlinuz-6.1.0", "linux.bin", "image.img", "sector.bs", "vmlinuz.efi", "menu.c32"]
+
+
+@pytest.mark.parametrize("name", SUFFIXES)
+def test_a_suffix_counts_behind_kernel_alone_and_for_syslinux_alone(name: str) -> None:
+    """doc/syslinux.txt, 6.03: KERNEL judges by the name, LINUX never; to U-Boot's pxe_utils.c they are one."""
+
+    def ids(text: str) -> list[str]:
+        tree = Tree({"extlinux": {"extlinux.conf": text.encode()}, name: b"k"})
+        return [item.id for item in extlinux.entries(tree).items]
+
+    assert ids(f"label a\nlinux /{name}\n") == ["a"]
+    assert ids(f"label a\nkernel /{name}\n") == []
+    assert ids(f"label a\nkernel /{name}\nfdtdir /dtbs\n") == ["a"]
+    assert ids(f"label a\nlinux /other\nkernel /{name}\nlinux /{name}\n") == ["a"]

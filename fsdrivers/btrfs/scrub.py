@@ -4,32 +4,25 @@ What there is to read comes from the trees: every node of every tree, every rang
 files without.  The trees of a log are among them, and those of a balance that the kernel would go on to merge.  Root
 items with refs 0 are not: deleted subvolumes, of which nodes may be gone, and what a balance had not finished copying.
 
-Source of what is compared: fs/btrfs/scrub.c (scrub_verify_one_sector, scrub_raid56_parity_stripe), v6.12.  The kernel
+Source of what is compared: fs/btrfs/scrub.c:scrub_verify_one_sector, v6.12; for parity see rows.py.  The kernel
 goes by block groups and devices, which leaves out logs; by trees, damage has a file's name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
-from fsdrivers import parity
 from fsdrivers.btrfs import geometry, layout, log, superblock
 from fsdrivers.btrfs import inode as inodes
-from fsdrivers.btrfs.geometry import Chunk, Segment
+from fsdrivers.btrfs.geometry import Segment
+from fsdrivers.btrfs.rows import Rows
 from fsdrivers.btrfs.store import Store
-from fsdrivers.btrfs.tree import HEADER_SIZE, Item, Node, Pointer, Tree, is_file_tree
+from fsdrivers.btrfs.tree import Item, Node, Pointer, Tree, is_file_tree
+from fsdrivers.btrfs.users import Top, Users, items
 from fsdrivers.damage import Damage, Place, Totals, cause, named
 from fsdrivers.errors import Corrupt, FsError
 
 RUN = 1 << 20  # bytes of a chunk that are checked at a time
-
-
-class _Top(NamedTuple):
-    """The root of a tree, and the subvolume whose files are in it (0: none)."""
-
-    pointer: Pointer
-    subvolume: int = 0
 
 
 class Scrub:
@@ -42,11 +35,12 @@ class Scrub:
         self._seen: set[int] = set()
         self._bad: set[tuple[str, int]] = set()  # (device, offset) of bad sectors: parity over them proves nothing
         self._parity: list[tuple[int, int]] = []  # nodes in chunks with parity
+        self._users = Users(store)
 
     def run(self) -> Iterator[Damage]:
         """Everything that is wrong, as it is found.  Raises FsError only when there is no way in at all."""
         # The key of a place is the address in the filesystem that belongs there, 0 for metadata.
-        yield from named(self._places(), self._totals, self._named)
+        yield from named(self._places(), self._totals, lambda places: self._users.named(places, self._trees()))
 
     def _places(self) -> Iterator[Place]:
         yield from self._superblocks()
@@ -54,7 +48,7 @@ class Scrub:
             yield from self._tree(top)
         yield from self._data()
         if self._all:
-            yield from self._parities()
+            yield from Rows(self._volume, self._totals, self._bad).check([*self._parity, *self._summed_ranges()])
 
     def _superblocks(self) -> Iterator[Place]:
         """All copies on all devices: the first good one has been found, or nobody would be here."""
@@ -73,11 +67,11 @@ class Scrub:
 
     # --- metadata ------------------------------------------------------------------------------
 
-    def _trees(self) -> Iterator[_Top]:
+    def _trees(self) -> Iterator[Top]:
         """The roots of all trees, those that others hang from first."""
         block = self._store.superblock
-        yield _Top(Pointer(block.chunk_root, block.chunk_root_level, block.chunk_root_generation, layout.CHUNK_TREE))
-        yield _Top(self._store.roots.tree.root)
+        yield Top(Pointer(block.chunk_root, block.chunk_root_level, block.chunk_root_generation, layout.CHUNK_TREE))
+        yield Top(self._store.roots.tree.root)
         try:
             for item in self._store.roots.tree.items((0, 0, 0), layout.MAX_KEY):
                 if item.type == layout.ROOT_ITEM:
@@ -89,24 +83,24 @@ class Scrub:
         if block.log_root:
             yield from self._logs(log.top(block))
 
-    def _top(self, item: Item, pointer: Pointer) -> _Top:
+    def _top(self, item: Item, pointer: Pointer) -> Top:
         if item.objectid == layout.TREE_RELOC:
             # The half-made copy of a subvolume by a balance; its nodes keep the subvolume's name.
-            return _Top(pointer._replace(owner=item.offset))
-        return _Top(pointer, pointer.owner if is_file_tree(pointer.owner) else 0)
+            return Top(pointer._replace(owner=item.offset))
+        return Top(pointer, pointer.owner if is_file_tree(pointer.owner) else 0)
 
-    def _logs(self, top: Pointer) -> Iterator[_Top]:
+    def _logs(self, top: Pointer) -> Iterator[Top]:
         """The tree of logs, and the log of each subvolume."""
-        yield _Top(top)
+        yield Top(top)
         replayed = self._store.replays
         try:
             for item in Tree(self._store.nodes, top).of(layout.TREE_LOG, layout.ROOT_ITEM):
                 # What is new in a log has an inode only where the log was replayed.
-                yield _Top(log.pointer(item, self._volume.name), item.offset if replayed else 0)
+                yield Top(log.pointer(item, self._volume.name), item.offset if replayed else 0)
         except FsError:
             return
 
-    def _tree(self, top: _Top) -> Iterator[Place]:
+    def _tree(self, top: Top) -> Iterator[Place]:
         """All nodes below ``top`` that no other tree has led to."""
         root = top.pointer
         stack = [root]
@@ -133,7 +127,7 @@ class Scrub:
 
     def _logged(self, leaf: Node) -> Iterator[Place]:
         """Data whose checksums are in a log still."""
-        for item in _items(leaf):
+        for item in items(leaf):
             if item.type == layout.EXTENT_CSUM:
                 yield from self._summed(item)
                 self._parity.append((item.offset, item.size // self._volume.checksum.size * self._sector))
@@ -196,6 +190,14 @@ class Scrub:
     def _sums(self) -> Iterator[Item]:
         tree = self._store.roots.tree_of(layout.CSUM_TREE)
         return tree.of(layout.EXTENT_CSUM_ID, layout.EXTENT_CSUM)
+
+    def _summed_ranges(self) -> Iterator[tuple[int, int]]:
+        """(address, length) of all data that has checksums, as far as these can be read."""
+        try:
+            for item in self._sums():
+                yield item.offset, item.size // self._volume.checksum.size * self._sector
+        except FsError:
+            return  # the walk over the checksum tree has told of it
 
     def _range(self, start: int, length: int, sums: memoryview | None) -> Iterator[Place]:
         """All copies of a range, or with one good copy enough, as many as that takes."""
@@ -289,7 +291,7 @@ class Scrub:
 
     def _extents(self, tree: int, leaf: Node) -> Iterator[Place]:
         """The extents in a leaf of subvolume ``tree``: whether they make sense, and the data of those without sums."""
-        for item in _items(leaf):
+        for item in items(leaf):
             if item.type != layout.EXTENT_DATA:
                 continue
             try:
@@ -299,7 +301,7 @@ class Scrub:
                 if self._checksummed(tree, item.objectid):
                     continue
             except FsError as error:
-                name = self._path(tree, item.objectid)
+                name = self._users.path(tree, item.objectid)
                 yield Place(Damage(self._volume.name, item.offset, 0, "extent", name, True, cause(error)), 0)
                 continue
             # Of what is not compressed, no more than the file has: the rest may never have been written.
@@ -314,127 +316,3 @@ class Scrub:
         if item is None:
             raise Corrupt(self._volume.name, f"inode {number} of subvolume {tree} (it is not there)", number)
         return inodes.parse(item, self._volume.name).checksummed
-
-    def _named(self, places: list[Place]) -> Iterator[Damage]:
-        """The damages with the names of files that use them: one walk over all file trees for many places."""
-        places.sort(key=lambda place: place.key)
-        names: dict[int, str] = {}
-        seen: set[int] = set()
-        for top in self._trees():
-            if top.subvolume:
-                self._find(top, places, names, seen)
-        for index, place in enumerate(places):
-            yield place.damage._replace(file=names.get(index, ""))
-
-    def _find(self, top: _Top, places: list[Place], names: dict[int, str], seen: set[int]) -> None:
-        """Put into ``names`` (by index of ``places``) the files below ``top`` that use them."""
-        root = top.pointer
-        stack = [root]
-        while stack:
-            pointer = stack.pop()
-            if pointer.bytenr in seen:
-                continue
-            seen.add(pointer.bytenr)
-            try:
-                node = self._store.nodes.load(pointer)
-            except FsError:
-                continue
-            if node.level:
-                stack += [Pointer(b, node.level - 1, g, root.owner, (o, k, f)) for o, k, f, b, g in node.items]
-                continue
-            for item in _items(node):
-                if item.type == layout.EXTENT_DATA:
-                    self._match(top.subvolume, item, places, names)
-
-    def _match(self, tree: int, item: Item, places: list[Place], names: dict[int, str]) -> None:
-        try:
-            extent = self._store.reader.parse(item)
-        except FsError:
-            return
-        end = extent.address + extent.stored
-        if not extent.address or end <= places[0].key or extent.address > places[-1].key:
-            return
-        for index, place in enumerate(places):
-            inside = extent.address < place.key + place.damage.length and place.key < end
-            if inside and index not in names:
-                names[index] = self._path(tree, item.objectid)
-
-    def _path(self, tree: int, inode: int) -> str:
-        """A path from the top level of the filesystem."""
-        roots = self._store.roots
-        try:
-            parts = [roots.path(tree), *roots.inner_path(tree, inode)]
-            return "/" + "/".join(part for part in parts if part)
-        except FsError:
-            return f"inode {inode} of subvolume {tree}"
-
-    # --- parity --------------------------------------------------------------------------------
-
-    def _parities(self) -> Iterator[Place]:
-        """P and Q of every row in which something is stored."""
-        ranges = self._parity
-        try:
-            for item in self._sums():
-                length = item.size // self._volume.checksum.size * self._sector
-                ranges.append((item.offset, length))
-        except FsError:
-            pass
-        rows: dict[tuple[int, int], set[int]] = {}
-        for start, length in sorted(ranges):
-            try:
-                segments = self._volume.segments(start, length)
-            except FsError:
-                continue
-            for segment in segments:
-                if not segment.chunk.profile.parity:
-                    continue
-                key = (segment.chunk.start, segment.row)
-                if key not in rows:
-                    yield from self._rows(rows)
-                inside = (segment.start - segment.chunk.start) % layout.STRIPE_LEN
-                rows.setdefault(key, set()).update(range(inside, inside + segment.length, self._sector))
-        yield from self._rows(rows)
-
-    def _rows(self, rows: dict[tuple[int, int], set[int]]) -> Iterator[Place]:
-        for (start, row), depths in rows.items():
-            yield from self._row(self._volume.chunks.at(start), row, sorted(depths))
-        rows.clear()
-
-    def _row(self, chunk: Chunk, row: int, depths: list[int]) -> Iterator[Place]:
-        """The parity of one row, at the ``depths`` (of sectors) where something is stored."""
-        width, sector = chunk.data_stripes, self._sector
-        first = chunk.start + row * width * layout.STRIPE_LEN
-        places = geometry.row_places(Segment(chunk, first, layout.STRIPE_LEN, (), row, 0))
-        legs = [self._volume.leg(chunk.stripes[place.stripe]) for place in places]
-        if any(leg is None or leg.stale for leg in legs[:width]):
-            return  # without all data there is nothing to compare with
-        try:
-            data = [
-                leg.device.read(place.offset, layout.STRIPE_LEN) for leg, place in zip(legs, places, strict=True) if leg
-            ][:width]
-        except FsError:
-            return  # told of where that data was read
-        wanted = parity.generate(data, chunk.profile.parity)
-        for number, (leg, place) in enumerate(zip(legs[width:], places[width:], strict=True)):
-            if leg is None:
-                continue
-            try:
-                stored = leg.device.read(place.offset, layout.STRIPE_LEN)
-            except FsError as error:
-                yield self._check(number, leg.device.name, place.offset, layout.STRIPE_LEN, cause(error))
-                continue
-            self._totals.add_read(leg.device.name, len(depths) * sector)
-            for at in depths:
-                columns = zip(legs[:width], places[:width], strict=True)
-                suspect = any(one and (one.device.name, other.offset + at) in self._bad for one, other in columns)
-                if stored[at : at + sector] != wanted[number][at : at + sector] and not suspect:
-                    why = "it does not belong to the data of its row"
-                    yield self._check(number, leg.device.name, place.offset + at, sector, why)
-
-    def _check(self, number: int, device: str, offset: int, length: int, why: str) -> Place:
-        return Place(Damage(device, offset, length, f"parity {'PQ'[number]}", "", False, why), 0)
-
-
-def _items(leaf: Node) -> Iterator[Item]:
-    for objectid, kind, offset, start, size in leaf.items:
-        yield Item(objectid, kind, offset, leaf.raw, HEADER_SIZE + start, size)

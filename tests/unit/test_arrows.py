@@ -28,9 +28,9 @@ class Room(NamedTuple):
 # second column holds what is below it as well, unless that has a room of its own.
 TABLE = (
     # the readers
-    Room("errors",     "fsdrivers fsdrivers.errors fsdrivers.record"),
-    Room("arithmetic", "fsdrivers.native fsdrivers.checksums fsdrivers.compression fsdrivers.parity", "errors"),
-    Room("devices",    "fsdrivers.block fsdrivers.bounds fsdrivers.partitions", "errors"),
+    Room("ground",     "fsdrivers fsdrivers.errors fsdrivers.kept fsdrivers.notes fsdrivers.record"),
+    Room("arithmetic", "fsdrivers.native fsdrivers.checksums fsdrivers.compression fsdrivers.parity", "ground"),
+    Room("devices",    "fsdrivers.block fsdrivers.bounds fsdrivers.partitions", "ground"),
     Room("trees",      "fsdrivers.filesystem fsdrivers.redundancy fsdrivers.readahead fsdrivers.pool fsdrivers.damage "
                        "fsdrivers.traverse fsdrivers.copyout", "devices arithmetic"),
     Room("btrfs",      "fsdrivers.btrfs", "trees"),

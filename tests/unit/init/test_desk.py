@@ -44,6 +44,32 @@ def test_what_is_left_when_no_kernel_can_be_loaded_is_the_root_itself(
     assert "  by switch_root: init /sbin/init under the running kernel" in lines
 
 
+def test_with_secure_boot_nothing_is_left_but_what_its_signed_command_line_asks_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "check", lambda *args: None)
+    words = ["--memory", "16", "--secure-boot"]
+    status, lines = dry_run(monkeypatch, capsys, tank(0, "6.12.1", "6.9"), *words)
+    assert status == 1
+    assert not any("by switch_root" in line for line in lines)
+    assert any("Secure Boot" in line or "no EFI program" in line for line in lines)
+    asked = ["--cmdline", "poolboot.handover=switch_root"]
+    status, lines = dry_run(monkeypatch, capsys, tank(0, "6.12.1", "6.9"), *words, *asked)
+    assert status == 0
+    assert "  by switch_root: init /sbin/init under the running kernel" in lines
+
+
+def test_the_boot_with_secure_boot_ends_where_every_kernel_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [(0, [tank(0, "6.12.1", "6.9")])])
+    bench.machine.config = bench.machine.config._replace(secure=True)
+    bench.refuse = {version: Refused("ENOKEY") for version in ("6.12.1", "6.9")}
+    monkeypatch.setitem(handover.WAYS, "switch_root", Way(bench))
+    lines = bench.boot()
+    assert bench.staged == []
+    assert any("handover by switch_root is not tried: Secure Boot is on" in line for line in lines)
+    assert lines[-1] == "poolboot: error: none of the entries could be booted"
+
+
 def test_the_boot_decides_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(monkeypatch, [(0, [tank(0, "6.12.1", "6.9")])])
     bench.refuse = {version: Refused("no room") for version in ("6.12.1", "6.9")}

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from fsdrivers.errors import FsError, NotADirectory, NotFound
 from fsdrivers.filesystem import Filesystem
 from fsdrivers.notes import Notes
+from init.entries.grubcommands import Machine, Menu, NoSystem
 from init.entries.grubplaces import CannotKnow
-from init.entries.grubrun import Machine, Menu, NoSystem
 from init.entries.item import DEVICE_TREE, MAX_ITEMS, Item, Listing, locate, own_prefix
 
 CONFIGS = (

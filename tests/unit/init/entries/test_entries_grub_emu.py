@@ -5,7 +5,7 @@ from __future__ import annotations
 import places
 from entrytrees import Tree
 
-from init.entries.grubrun import Machine
+from init.entries.grubcommands import Machine
 
 DATA = places.DATA / "grub-emu"
 

@@ -236,7 +236,7 @@ def leave(machine: Machine, entry: BootEntry, ways: Sequence[str] | None = None)
         if machine.keeper:
             machine.keeper.starting(entry, console.say)
         console.say(f"jumping after {CLOCK.summary(program_loading())}")
-        console.say(f"cmdline {entry.cmdline}")
+        console.say(f"cmdline {entry.cmdline or 'its-own'}")
         console.drain()
         console.restore()
         machine.watchdog.hand_over()

@@ -243,8 +243,13 @@ def _knob(name: str, key: str, value: str | None, values: dict[str, object], war
         near = nearest(key, _KNOBS)
         hint = f"; did you mean {PREFIX}{near.replace('_', '-')}?" if near else ""
         warnings.append(f"unknown knob {name}{hint}")
-        return near not in LOCKING  # a lock that is misspelt is one that is not understood
+        return near not in LOCKING
     return True
+
+
+def may_lock(key: str) -> bool:
+    """Whether a knob is meant to lock something: one that is misspelt is a lock that is not understood."""
+    return key in LOCKING or (key not in _KNOBS and nearest(key, _KNOBS) in LOCKING)
 
 
 _KERNELS = ("root", "rootflags", "rootdelay")  # knobs of the kernel and of others' initrds that we take as well

@@ -20,6 +20,7 @@ from init.machine.modules import Modules
 PATIENCE = 5.0  # seconds until the disk that firmware started us from appears: USB takes its time
 MUTE = 1.0  # seconds of waiting without a word
 POLL = 0.05
+TOLD = 20  # warnings about knobs
 
 
 class PathB:
@@ -47,8 +48,14 @@ class PathB:
             warnings += complaints
             if words:
                 console.say(f"knobs from {source}: {stub.shown(words)}")
-        for warning in (*warnings, *(one for one in merged.warnings if one not in base.warnings)):
+        if stub.doubtful_lock(self._came, disks.devices):
+            warnings.append(f"several disks have PARTUUID={self._came.partuuid}, and a lock: everything is locked")
+            merged = _config.adding(merged, (("poolboot.lock", "of-several-disks"),))
+        warnings += [one for one in merged.warnings if one not in base.warnings]
+        for warning in warnings[:TOLD]:
             console.say(f"warning: {warning}")
+        if len(warnings) > TOLD:
+            console.say(f"warning: {len(warnings) - TOLD} more of that kind")
         if not any(name == "poolboot.timeout" for name, _ in merged.parameters):
             merged = merged._replace(timeout=stub.TIMEOUT)
         console.verbose = merged.debug

@@ -29,6 +29,8 @@ MAX_CONF = 16384  # bytes
 # without them.  docs/internals/loader.md has the reason for each knob that is here, and for each that is not.
 HARMLESS = frozenset(("timeout", "wait", "tries", "debug", "on_error", "require_uki", *config.LOCKING))
 NARROWING = ("uuid", "label")  # forms of root=, as init/roots.py:wanted has them
+NOT_UNDERSTOOD = f"{config.PREFIX}lock=not-understood"
+"""Stands for what may have been meant to lock something."""
 _FOREIGN = ("root", "rootflags", "rootdelay")
 
 # EFI_LOADER_FEATURE_*: LoaderEntryDefault and LoaderEntryOneShot are honoured.
@@ -62,6 +64,26 @@ def own_partition(came: Origin, devices: Iterable[BlockDevice]) -> partitions.Pa
         except FsError:  # not our disk then
             continue
     return None
+
+
+def doubtful_lock(came: Origin, devices: Iterable[BlockDevice]) -> bool:
+    """Whether a lock may be lifted by a disk that says it is the one with the EFI file: several do, and one of them has
+    a lock."""
+    found = []
+    for device in devices:
+        try:
+            found += [one for one in partitions.partitions(device) if came.partuuid == one.uuid.lower() != ""]
+        except FsError:
+            continue
+    return len(found) > 1 and any(_locks(came, one) for one in found)
+
+
+def _locks(came: Origin, partition: partitions.Partition) -> bool:
+    try:
+        words, _ = knobs(read_conf(came, partition), CONF, True)
+    except FsError:
+        return False
+    return any(config.key(word.partition("=")[0]) in config.LOCKING for word in words)
 
 
 def read_conf(came: Origin, partition: partitions.Partition) -> str:
@@ -100,13 +122,20 @@ def knobs(text: str, source: str, secure: bool) -> tuple[list[str], list[str]]:
             knob = _understood(word)
             if knob is None:
                 warnings.append(f"{source}: {word} does not count: it is no single knob (a quote that does not end?)")
-                words += [f"{config.PREFIX}lock=not-understood"] if "lock" in word else []
+                words += [NOT_UNDERSTOOD] if _mentions_lock(word) else []
             elif secure and (knob[0] in _FOREIGN or config.key(knob[0]) not in HARMLESS):
                 counts = "only leaves out pools" if _narrows(knob) else "does not count"
                 warnings.append(f"{source}: {knob[0]} {counts} while Secure Boot is on: nobody has signed it")
+                words += [NOT_UNDERSTOOD] if config.may_lock(config.key(knob[0])) else []
             else:
                 words.append(config.quote(*knob))
     return words, warnings
+
+
+def _mentions_lock(word: str) -> bool:
+    """Whether any of the names in what is no knob may be that of a lock."""
+    names = (part.strip('"').partition("=")[0].removeprefix(config.PREFIX) for part in word.split())
+    return any(config.may_lock(name.replace("-", "_")) for name in names if name)
 
 
 def _understood(word: str) -> tuple[str, str | None] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from init_doubles import MemoryPool, TestConsole, system
+from test_entries_stated import esp
 
 from init import config
 from init.config import BootConfig
@@ -96,6 +98,14 @@ def test_a_quote_that_does_not_end_is_no_knob() -> None:
     assert warnings[0].startswith('poolboot.conf: timeout="3 does not count: it is no single knob')
 
 
+@pytest.mark.parametrize("secure", [True, False])
+@pytest.mark.parametrize("text", ['lock="all', 'poolboot.lock-password="x', "lokc=all", "poolboot.lock_pasword=x",
+                                  '"lock=all x', 'x="\n"poolboot.locks=menu" "'])  # fmt: skip
+def test_a_lock_that_is_lost_in_quotes_or_misspelt_locks(text: str, secure: bool) -> None:
+    words, _ = stub.knobs(text, "conf", secure)
+    assert [lock.level for lock in config.read(" ".join(words)).locks] == ["all"]
+
+
 def test_what_is_quoted_as_a_whole_is_one_knob() -> None:
     assert stub.knobs('"append=a b"', "conf", False)[0] == ['poolboot.append="a b"']
 
@@ -140,3 +150,21 @@ def test_what_the_firmware_left_does_not_pile_up_from_one_try_to_the_next() -> N
     once = configure(base, "lock=menu")
     assert [lock.level for lock in once.locks] == ["editor", "menu"]
     assert base.locks == config.read("poolboot.lock=editor").locks
+
+
+@pytest.mark.parametrize(("first", "second", "locked"), [
+    ("lock=all\n", "timeout=3\n", True), ("timeout=3\n", "poolboot.lokc=all\n", True), ("timeout=3\n", "", False),
+    ("lock=all\n", None, False),
+])  # fmt: skip
+def test_a_copy_of_our_disk_lifts_no_lock(tmp_path: Path, first: str, second: str | None, locked: bool) -> None:
+    """Which of two disks with one PARTUUID is ours nobody knows: a stick might be plugged in for that."""
+    devices = []
+    for number, conf in enumerate((first, second)):
+        folder = tmp_path / str(number) / "EFI" / "BOOT"
+        folder.mkdir(parents=True)
+        if conf is not None:
+            (folder / "poolboot.conf").write_text(conf)
+            devices.append(esp(tmp_path / f"{number}.img", tmp_path / str(number)))
+    came = stub.Origin(str(uuid.UUID(int=7)), "/EFI/BOOT/BOOTX64.EFI", False)
+    assert stub.doubtful_lock(came, devices) == locked
+    assert not stub.doubtful_lock(stub.Origin("", "", False), devices)

@@ -18,6 +18,11 @@ from artefacts import cache, network
 from artefacts.counters import Apt
 from artefacts.steps import BuildError, run, step
 
+KERNEL_PACKAGES = r"linux-(image|binary|modules)-[0-9].*"
+"""The packages of a kernel's version.  Ubuntu's has no modules; from Debian 14 on linux-binary has the image."""
+
+_FOLLOWED = 3  # steps: from a metapackage to the version's own, to the image and the modules that it is made of
+
 _HINT = "apt install mmdebstrap debian-archive-keyring; then check the network"
 
 
@@ -44,8 +49,8 @@ def packages(
     """Fetch packages and return the cached tree that they unpack into.  Treat the tree as read-only.
 
     With ``dependencies`` the tree gets everything they depend on too (Recommends are left out).  Without, exactly
-    ``names``, plus what these depend on directly and the regular expression ``follow`` matches in full: that is how
-    a metapackage leads to the package of the current version.
+    ``names``, plus what these depend on, up to three steps away, as far as the regular expression ``follow`` matches it
+    in full: that is how a metapackage leads to the packages of the current version.
 
     The cache does not look for newer versions; remove the entry to get them.  Raises BuildError.
     """
@@ -98,22 +103,23 @@ def kernel(suite: str = "bookworm", package: str = "linux-image-cloud-amd64", ar
 
     Raises BuildError.
     """
-    follow = r"linux-(image|modules)-[0-9].*"
-    return kernel_in(packages(suite, [package], architecture=architecture, dependencies=False, follow=follow))
+    tree = packages(suite, [package], architecture=architecture, dependencies=False, follow=KERNEL_PACKAGES)
+    return kernel_in(tree)
 
 
 def kernel_in(tree: Path) -> Kernel:
     """The newest kernel of an unpacked tree (or of the host, for ``/``).  Raises BuildError if there is none."""
-    found = []
-    for image in (tree / "boot").glob("vmlinuz-*"):
-        release = image.name.removeprefix("vmlinuz-")
-        for modules in (tree / "usr/lib/modules" / release, tree / "lib/modules" / release):
-            if modules.is_dir():
-                found.append(Kernel(image, modules, release))
-                break
+    found: dict[str, Kernel] = {}
+    for modules in [*(tree / "usr/lib/modules").glob("*"), *(tree / "lib/modules").glob("*")]:
+        # From Debian 14 on the package's image is beside the modules, and gets into /boot when it is configured.
+        for image in (tree / "boot" / f"vmlinuz-{modules.name}", modules / "vmlinuz"):
+            if image.is_file():
+                found.setdefault(modules.name, Kernel(image, modules, modules.name))
     if not found:
-        raise BuildError(f"{tree} has no boot/vmlinuz-* with its lib/modules directory")
-    return max(found, key=lambda one: [(int(n or 0), text) for n, text in re.findall(r"(\d*)(\D*)", one.release)])
+        raise BuildError(f"{tree} has no kernel with its lib/modules directory")
+    return max(
+        found.values(), key=lambda one: [(int(n or 0), text) for n, text in re.findall(r"(\d*)(\D*)", one.release)]
+    )
 
 
 def _download_script(names: Sequence[str], follow: str) -> str:
@@ -128,8 +134,14 @@ def _download_script(names: Sequence[str], follow: str) -> str:
     ]
     if follow:
         pattern = shlex.quote(rf"s/^ *Depends: \({_basic_regex(follow)}\)$/\1/p")
-        lines.append(f"more=$(apt-cache depends {listed} | sed -n {pattern})")
-        lines.append('test -z "$more" || apt-get download $more')
+        lines += [
+            f"more={shlex.quote(listed)}",
+            f"for step in {' '.join(map(str, range(1, _FOLLOWED + 1)))}; do",
+            f"    more=$(apt-cache depends $more | sed -n {pattern} | sort -u)",
+            '    test -n "$more" || break',
+            "    apt-get download $more",
+            "done",
+        ]
     return "\n".join(lines)
 
 

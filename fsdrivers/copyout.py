@@ -14,9 +14,15 @@ from collections.abc import Callable
 
 from fsdrivers.errors import FsError, IsADirectory
 from fsdrivers.filesystem import DIRECTORY, FILE, SYMLINK, File, Filesystem, Node, Stat
+from fsdrivers.shown import NANO, printable
 from fsdrivers.traverse import Found, Links, relative, walk
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+# Also for numbers that no system call takes: an owner or a device of 64 bits.
+_FAILURES = (FsError, OSError, OverflowError)
+_MAX_SECONDS = (1 << 63) - 1  # what fits into a time_t
 
 
 class Progress:
@@ -32,7 +38,7 @@ class Progress:
         self.bytes += count
         if self.active and time.monotonic() >= self._next:
             self._next = time.monotonic() + 0.1
-            sys.stderr.write(f"\r\033[K{self.files} files, {self.bytes / 2**20:.1f} MiB  {path[-50:]!s}")
+            sys.stderr.write(f"\r\033[K{self.files} files, {self.bytes / 2**20:.1f} MiB  {printable(path[-50:], '')}")
             sys.stderr.flush()
 
     def finish(self) -> None:
@@ -88,7 +94,7 @@ class _Copy:
         for directory, own, about in reversed(self._directories):
             try:
                 self._attributes(directory, own, about)
-            except (FsError, OSError) as error:
+            except _FAILURES as error:
                 self._failed(directory, error)
         self._progress.finish()
         return self._complete
@@ -101,7 +107,7 @@ class _Copy:
         self._blocked = ""
         try:
             self._make(found.node, found.stat, found.path, target)
-        except (FsError, OSError) as error:
+        except _FAILURES as error:
             self._failed(found.path, error)
             if found.stat.type == DIRECTORY:
                 # Something else stands in its place, maybe a symlink that leads out of the destination.
@@ -169,7 +175,12 @@ class _Copy:
         if status.type != SYMLINK:
             # setuid bits only together with the owner that they are meant for
             os.chmod(target, status.mode if self._root else status.mode & 0o777)
-        os.utime(target, ns=(status.atime, status.mtime), follow_symlinks=follow)
+        os.utime(target, ns=(_time(status.atime), _time(status.mtime)), follow_symlinks=follow)
+
+
+def _time(nanoseconds: int) -> int:
+    """The nearest time that can be asked for: what a disk states may have more bits."""
+    return max(-_MAX_SECONDS, min(nanoseconds // NANO, _MAX_SECONDS)) * NANO + nanoseconds % NANO
 
 
 def _directory(path: str) -> None:

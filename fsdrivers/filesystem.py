@@ -31,6 +31,7 @@ MAX_PATH = 4096  # include/uapi/linux/limits.h:PATH_MAX, v6.12
 MAX_STEPS = 1024  # components of one path with all of its links: 40 of these could make 80,000
 USUAL_STEPS = 40  # what every path may have, whatever was walked before
 MAX_LONG_STEPS = 1 << 16  # beyond those, of all paths in one tree: a maze has many entrances
+MODE_BITS = 0xFFFF  # of st_mode that mean something; formats have room for more
 MAX_LISTED = 1 << 18  # names that a sorted list may have
 CHUNK = 1 << 20  # bytes that whole-file readers ask for at a time
 
@@ -68,12 +69,12 @@ class Stat(NamedTuple):
     @property
     def type(self) -> str:
         """One of "file", "directory", "symlink", "char", "block", "fifo", "socket" ("unknown" when damaged)."""
-        return _TYPES.get(_stat.S_IFMT(self.st_mode), "unknown")
+        return _TYPES.get(_stat.S_IFMT(self.st_mode & MODE_BITS), "unknown")
 
     @property
     def mode(self) -> int:
         """The permission bits alone, with setuid, setgid and sticky."""
-        return _stat.S_IMODE(self.st_mode)
+        return _stat.S_IMODE(self.st_mode & MODE_BITS)
 
 
 class DirEntry(NamedTuple):
@@ -150,7 +151,7 @@ class Filesystem(ABC):
             raise PathTooLong(path)
         here = self.root()
         trail = [here]  # the directories from the root to where we are, for ".."
-        inside = _stat.S_ISDIR(self.stat(here).st_mode)  # whether where we are has names in it
+        inside = _stat.S_ISDIR(self.stat(here).st_mode & MODE_BITS)  # whether where we are has names in it
         links = steps = 0
         todo = self._ahead(path, path, steps)
         while todo:
@@ -171,7 +172,7 @@ class Filesystem(ABC):
             node = self.lookup(trail[-1], name)
             if node is None:
                 raise NotFound(path)
-            mode = self.stat(node).st_mode if todo or follow else 0
+            mode = self.stat(node).st_mode & MODE_BITS if todo or follow else 0
             if _stat.S_ISLNK(mode):
                 links += 1
                 target = self.link_target(node)

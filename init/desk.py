@@ -8,9 +8,9 @@ import sys
 from fsdrivers import bounds
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.errors import FsError, TooLarge, Unsupported
+from fsdrivers.shown import printable
 from init import config as _config
 from init import handover, locks, report, survey, waiting
-from init.console.console import printable
 from init.entries import appended, snapshots_of
 from init.entries.entry import BootEntry
 from init.firmware.keeper import Keeper

@@ -9,6 +9,7 @@ import os
 import sys
 
 from fsdrivers.errors import FsError
+from fsdrivers.shown import printable
 from init import locks
 from init.firmware import efivars, esp, stub
 from init.firmware.bootvars import BootMenu
@@ -35,9 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
             raise efivars.FirmwareError(f"no EFI variables in {options.efivars}: not started by UEFI, or not mounted")
         lines = listing(variables, options.esp) if options.action == "list" else clear(variables, options.esp)
     except (FsError, OSError) as error:
-        print(f"loader: error: {error}", file=sys.stderr)
+        print(printable(f"loader: error: {error}", ""), file=sys.stderr)
         return 1
-    print("\n".join(lines) or "nothing of poolboot's is here")
+    # Boot options may be called anything.
+    print(printable("\n".join(lines), "\n") or "nothing of poolboot's is here")
     return 0
 
 

@@ -41,11 +41,12 @@ def write(filesystem: Filesystem, path: str, out: BinaryIO, warn: Callable[[str]
             name = found.path.rsplit("/", 1)[-1]
         try:
             member = _member(filesystem, found.node, found.stat, "./" + name if name else ".", links)
-        except FsError as error:
+            header = member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        except (FsError, ValueError) as error:  # the latter for a device's number that has no room in a header
             warn(f"{found.path}: left out: {error}")
             complete = False
             continue
-        out.write(member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+        out.write(header)
         if member.type == tarfile.REGTYPE and not _content(filesystem, found.node, found.path, found.stat, out, warn):
             complete = False
     out.write(bytes(2 * _BLOCK))

@@ -6,9 +6,8 @@ import argparse
 import os
 import stat
 import sys
-import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 from fsdrivers import bounds
 from fsdrivers.block import BlockDevice, FileDevice
@@ -17,9 +16,11 @@ from fsdrivers.errors import Ambiguous, FsError, NotFound
 from fsdrivers.filesystem import DIRECTORY, SYMLINK, Filesystem, Node, Stat
 from fsdrivers.pool import Pool
 from fsdrivers.pools import assemble
+from fsdrivers.shown import printable, when
 from fsdrivers.traverse import sorted_entries, walk
 
 OK, FAILED, USAGE = 0, 1, 2
+SECONDS = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -156,12 +157,22 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 def _fail(message: str) -> int:
     sys.stdout.flush()
-    print(f"fsdrivers: error: {message}", file=sys.stderr)
+    print(_shown(f"fsdrivers: error: {message}", sys.stderr), file=sys.stderr)
     return FAILED
 
 
 def _warn(message: str) -> None:
-    print(f"fsdrivers: {message}", file=sys.stderr)
+    print(_shown(f"fsdrivers: {message}", sys.stderr), file=sys.stderr)
+
+
+def _print(text: str) -> None:
+    """A line of the result."""
+    print(_shown(text, sys.stdout))
+
+
+def _shown(text: str, stream: TextIO) -> str:
+    """``text`` as it is; on a terminal without what could drive it, as names and labels on a disk may hold anything."""
+    return printable(text, "") if stream.isatty() else text
 
 
 # --- finding what was asked for -------------------------------------------------------------------
@@ -263,15 +274,15 @@ def _describe(pool: Pool) -> tuple[dict[str, object], FsError | None]:
 
 def _print_pool(report: dict[str, object]) -> None:
     name = report["name"] or "-"
-    print(f"{report['kind']} {name} {report['uuid']} members {report['present']}/{report['total']} {report['state']}")
+    _print(f"{report['kind']} {name} {report['uuid']} members {report['present']}/{report['total']} {report['state']}")
     members: list[dict[str, object]] = report["members"]  # type: ignore[assignment]
     for slot in members:
-        print(f"  member {slot['id']} {slot['uuid']} {slot['device'] or '-'} {slot['state']}")
+        _print(f"  member {slot['id']} {slot['uuid']} {slot['device'] or '-'} {slot['state']}")
     for note in report["notes"]:  # type: ignore[attr-defined]
-        print(f"  note {note}")
+        _print(f"  note {note}")
     roots: list[dict[str, object]] = report["roots"]  # type: ignore[assignment]
     for root in roots:
-        print(f"  root {_root_line(root)}")
+        _print(f"  root {_root_line(root)}")
 
 
 def _root_line(root: dict[str, object]) -> str:
@@ -279,7 +290,7 @@ def _root_line(root: dict[str, object]) -> str:
     words = [f"{root['name']} id {root['id']}"]
     words += [f"{key} {root[key]}" for key in ("parent", "generation", "uuid") if root[key]]
     if isinstance(created := root["created"], int) and created:
-        words.append(time.strftime("created %Y-%m-%dT%H:%M:%SZ", time.gmtime(created // 1_000_000_000)))
+        words.append(f"created {when(created, SECONDS)}")
     marks = [mark for mark in ("default", "readonly") if root[mark]]
     return " ".join(words) + (f" ({', '.join(marks)})" if marks else "")
 
@@ -304,26 +315,18 @@ def _ls(options: argparse.Namespace) -> int:
 
 
 def _print_entry(filesystem: Filesystem, name: str, node: Node, long: bool) -> None:
-    shown = _printable(name)
     if not long:
-        print(shown)
+        _print(name)
         return
     about = filesystem.stat(node)
-    target = f" -> {_printable(filesystem.link_target(node))}" if about.type == SYMLINK else ""
-    print(f"{_columns(about)} {shown}{target}")
+    target = f" -> {filesystem.link_target(node)}" if about.type == SYMLINK else ""
+    _print(f"{_columns(about)} {name}{target}")
 
 
 def _columns(about: Stat) -> str:
     size = f"{about.rdev[0]}, {about.rdev[1]}" if about.type in ("char", "block") else str(about.size)
-    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(about.mtime // 1_000_000_000))
-    return f"{stat.filemode(about.st_mode)} {about.nlink:3} {about.uid:5} {about.gid:5} {size:>12} {when}"
-
-
-def _printable(name: str) -> str:
-    """A name as it is; on a terminal without the control characters that could play tricks on it."""
-    if not sys.stdout.isatty():
-        return name
-    return "".join(char if char.isprintable() or 0xDC80 <= ord(char) <= 0xDCFF else "?" for char in name)
+    mode = stat.filemode(about.st_mode & 0xFFFF)
+    return f"{mode} {about.nlink:3} {about.uid:5} {about.gid:5} {size:>12} {when(about.mtime)}"
 
 
 def _cat(options: argparse.Namespace) -> int:
@@ -372,7 +375,7 @@ def _walk(options: argparse.Namespace) -> int:
         fields = record(filesystem, found, options.sha256, xattrs=options.json)
         if "error" in fields:
             status = FAILED
-        print(show(fields))
+        _print(show(fields))
     _report(filesystem)
     return status
 
@@ -384,7 +387,7 @@ def _verify(options: argparse.Namespace) -> int:
     for pool in _pools(options):
         totals = Totals()
         for damage in pool.verify(options.all_copies, totals):
-            print(to_json(damage._asdict()) if options.json else damage)
+            _print(to_json(damage._asdict()) if options.json else str(damage))
         for line in totals.report():
             _warn(f"{pool.name or pool.uuid}: {line}")
         if totals.lost:

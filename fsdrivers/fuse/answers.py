@@ -23,6 +23,8 @@ FOREVER = 1 << 30  # seconds that names and attributes stay true
 LISTINGS = 16  # directories whose listing is under way
 MAX_KEPT = 512  # bytes of extended attributes that are remembered of one object
 NANO = 1_000_000_000
+_MAX_SECONDS = (1 << 63) - 1
+_NOBODY = 65534  # Documentation/admin-guide/sysctl/fs.rst: overflowuid, v6.12
 
 _NO_XATTRS: dict[str, bytes] = {}
 _NAMELEN, _BLOCK = 255, 4096
@@ -124,7 +126,7 @@ class Answers:
     def _stat(self, node: Node) -> Stat:
         """The attributes, as far as the kernel could take them."""
         status = self._filesystem.stat(node)
-        if _stat.S_IFMT(status.st_mode) not in _KNOWN_TYPES or not 0 <= status.size < 1 << 63:
+        if _stat.S_IFMT(status.st_mode & 0xFFFF) not in _KNOWN_TYPES or not 0 <= status.size < 1 << 63:
             name = self._filesystem.root_name or self._filesystem.kind
             raise Corrupt(name, f"inode {status.inode} (type or size)", 0, None, (oct(status.st_mode), status.size))
         return status
@@ -228,7 +230,7 @@ class Answers:
         try:
             status = self._stat(entry.node)
             inode = inode_number(status.inode, self.nodes.space(entry.node, status.inode, parent))
-            kind = status.st_mode >> 12
+            kind = (status.st_mode & 0xFFFF) >> 12
             if plus:
                 reply.append(self._entry(parent, entry.node, status))
         except FsError as error:
@@ -271,15 +273,27 @@ class _Listing:
 
 def _attributes(status: Stat, space: int) -> bytes:
     """fuse_attr."""
-    atime, atime_nsec = divmod(status.atime, NANO)
-    mtime, mtime_nsec = divmod(status.mtime, NANO)
-    ctime, ctime_nsec = divmod(status.ctime, NANO)
+    atime, atime_nsec = _time(status.atime)
+    mtime, mtime_nsec = _time(status.mtime)
+    ctime, ctime_nsec = _time(status.ctime)
     major, minor = status.rdev
     return layout.ATTR.pack(
         inode_number(status.inode, space), status.size, -(-status.size // 512), atime, mtime, ctime,
-        atime_nsec, mtime_nsec, ctime_nsec, status.st_mode, status.nlink & 0xFFFFFFFF, status.uid, status.gid,
+        atime_nsec, mtime_nsec, ctime_nsec, status.st_mode & 0xFFFF, status.nlink & 0xFFFFFFFF,
+        _owner(status.uid), _owner(status.gid),
         (minor & 0xFF) | (major << 8) & 0xFFF00 | (minor & ~0xFF) << 12 & 0xFFFFFFFF, _BLOCK, 0,
     )  # fmt: skip
+
+
+def _time(nanoseconds: int) -> tuple[int, int]:
+    """Seconds and nanoseconds, as near as the protocol gets: what a disk states may have more bits."""
+    seconds, rest = divmod(nanoseconds, NANO)
+    return max(-_MAX_SECONDS, min(seconds, _MAX_SECONDS)), rest
+
+
+def _owner(number: int) -> int:
+    """The owner to show: one that has more bits than there are owners is nobody, and never root."""
+    return number if 0 <= number <= 0xFFFFFFFF else _NOBODY
 
 
 def _sized(value: bytes, size: int) -> Reply:

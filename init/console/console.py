@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
+from fsdrivers.shown import printable
 from init.console import keys, opening
 from init.console.lineedit import Completer, Line, View, columns
 from init.console.terminal import COLUMNS, Terminal
@@ -333,20 +334,6 @@ class Console:
     def _put(self, text: str) -> None:
         for terminal in self.terminals:
             terminal.write(text)
-
-
-def printable(text: str, kept: str = "\n\t") -> str:
-    """``text`` without what could drive a terminal, except the characters ``kept``: names on a disk may hold anything.
-
-    Bytes that are no UTF-8 (surrogate escapes) are shown as such.
-    """
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() or char in kept else _escaped(ord(char)) for char in text)
-
-
-def _escaped(code: int) -> str:
-    return f"\\x{code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code:02x}"
 
 
 def open_consoles(sys: str = "/sys", dev: str = "/dev", term: str = "") -> Console:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from fsdrivers.errors import FsError
 from fsdrivers.filesystem import Filesystem
 from fsdrivers.pool import Pool, Root
+from fsdrivers.shown import when
 from init.roots import BootRoot, path_of, tree_name
 
 MAX_SNAPSHOTS = 512  # of one root that are listed, the newest
@@ -53,8 +54,8 @@ class Snapshot(NamedTuple):
 
     @property
     def when(self) -> str:
-        """The date for people, in UTC; "" when nobody knows."""
-        return time.strftime("%Y-%m-%d %H:%M", time.gmtime(self.created // 10**9)) if self.created else ""
+        """The date for people, in UTC; "" when nobody knows, a number when it is beyond all calendars."""
+        return when(self.created) if self.created else ""
 
     @property
     def readonly(self) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from fsdrivers import fuse
 from fsdrivers.filesystem import Filesystem
-from init.console.console import printable
+from fsdrivers.shown import printable
 from init.console.terminal import RECORD
 
 NAME = "@poolboot"

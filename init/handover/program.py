@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat as _stat
 import struct
 from collections.abc import Mapping
 
@@ -48,7 +47,7 @@ def check(filesystem: Filesystem, path: str, machine: str | None = None, depth: 
         file = filesystem.open(path)
     except FsError as error:
         raise Refused(f"{path} cannot be started: {error}") from error
-    if not _stat.S_IMODE(filesystem.stat(filesystem.resolve(path)).st_mode) & 0o111:
+    if not filesystem.stat(filesystem.resolve(path)).mode & 0o111:
         raise Refused(f"{path} is not executable")
     head = file.read(0, _HEAD)
     if head.startswith(b"#!"):

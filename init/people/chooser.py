@@ -6,7 +6,8 @@ import math
 import time
 from collections.abc import Callable
 
-from init.console.console import Closed, Console, printable
+from fsdrivers.shown import printable
+from init.console.console import Closed, Console
 from init.console.keys import is_deliberate
 from init.console.terminal import Terminal
 from init.people.menu import LIST, Menu, Outcome

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, Protocol
 
+from fsdrivers.shown import printable
 from init import VERSION
-from init.console.console import printable
 from init.console.lineedit import View, cells, width_of
 from init.people.menu import DETAILS, EDIT, HELP, HELP_LINES, LIST, Menu, details, tags
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from fsdrivers.bounds import around, attempt, progress
-from fsdrivers.errors import FsError
+from fsdrivers.errors import FsError, TooLarge
 from fsdrivers.filesystem import DIRECTORY, SYMLINK, DirEntry, Filesystem
 from fsdrivers.pool import Pool
+from fsdrivers.shown import printable, when
 from init import config as _config
 from init import report
-from init.console.console import Closed, Console, Enough, printable
+from init.console.console import Closed, Console, Enough
 from init.console.lineedit import remember
 from init.console.progress import Progress
 from init.entries.entry import BootEntry
@@ -264,7 +265,11 @@ class Rescue:
         if filesystem.stat(node).type != DIRECTORY:
             self._line(_listed(filesystem, DirEntry(path, filesystem.stat(node).type, node)))
             return
-        for entry in filesystem.listdir(path):
+        try:
+            entries: Iterable[DirEntry] = filesystem.listdir(path)
+        except TooLarge:
+            entries = filesystem.entries(node)  # as they lie on the disk
+        for entry in entries:
             self._line(_listed(filesystem, entry))
 
     def _cat(self, rest: str) -> None:
@@ -365,12 +370,11 @@ class Rescue:
     def _complete_path(self, text: str, path: str) -> tuple[int, list[str]]:
         directory, slash, name = path.rpartition("/")
         try:
-            found = []
-            for count, entry in enumerate(self._filesystem().listdir(directory + slash or "/")):
-                if count >= MAX_COMPLETED:
+            found: list[str] = []
+            for entry in self._filesystem().listdir(directory + slash or "/", lambda one: one.startswith(name)):
+                if len(found) >= MAX_COMPLETED:
                     break
-                if entry.name.startswith(name):
-                    found.append(entry.name + ("/" if entry.type == DIRECTORY else ""))
+                found.append(entry.name + ("/" if entry.type == DIRECTORY else ""))
         except (FsError, OSError):
             return len(text), []
         return len(text) - len(name), found
@@ -444,6 +448,6 @@ def _listed(filesystem: Filesystem, entry: DirEntry) -> str:
         target = f" -> {filesystem.link_target(entry.node)}" if status.type == SYMLINK else ""
     except FsError as error:
         return f"?????????? {entry.name}: {error}"
-    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(status.mtime // 10**9))
     size = f"{status.rdev[0]},{status.rdev[1]}" if status.type in ("char", "block") else str(status.size)
-    return f"{stat.filemode(status.st_mode)} {status.uid:5} {status.gid:5} {size:>11} {when} {entry.name}{target}"
+    mode = stat.filemode(status.st_mode & 0xFFFF)
+    return f"{mode} {status.uid:5} {status.gid:5} {size:>11} {when(status.mtime)} {entry.name}{target}"

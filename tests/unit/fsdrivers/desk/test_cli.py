@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from memoryfs import Damaged, MemoryFilesystem
 
+from fsdrivers import copyout
 from fsdrivers.block import BlockDevice
 from fsdrivers.desk import cli
 from fsdrivers.errors import Corrupt, FsError, NotFound
-from fsdrivers.filesystem import Filesystem
+from fsdrivers.filesystem import Filesystem, Stat
 from fsdrivers.pool import Pool, Root, Slot
 
 TREE: dict[str, object] = {
@@ -131,6 +132,76 @@ def test_walk_reports_damage_and_goes_on(image: str, capsys: pytest.CaptureFixtu
 def test_times_keep_their_nanoseconds(image: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("walk", "--json", "-a", image, "/etc/passwd") == 0
     assert '"mtime": 1000000000.000000005' in capsys.readouterr().out
+
+
+HOSTILE = "a\x1b[2J\x9b31m\r\u202e\udc9bb"
+
+
+@pytest.fixture
+def hostile(image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool whose label, device, tree, note and files are all called HOSTILE, with times that no calendar has."""
+
+    class Late(MemoryFilesystem):
+        def stat(self, node: object) -> Stat:
+            status = super().stat(node)  # type: ignore[arg-type]
+            return status._replace(mtime=((1 << 64) - 1) * 10**9, uid=1 << 40, st_mode=status.st_mode | 1 << 40)
+
+    class HostilePool(MemoryPool):
+        @property
+        def notes(self) -> list[str]:
+            return [HOSTILE]
+
+        def roots(self) -> list[Root]:
+            return [Root(HOSTILE, 5, HOSTILE, True, False, ((1 << 64) - 1) * 10**9)]
+
+        def open(self, root: str | None = None) -> Filesystem:
+            return Late({HOSTILE: b"x", "d": {HOSTILE: HOSTILE}, "bad": Damaged(Corrupt(HOSTILE, HOSTILE, 0))})
+
+    def assemble(devices: list[BlockDevice], complain: object) -> list[Pool]:
+        pool = HostilePool(HOSTILE, {})
+        pool.slots = (Slot(0, HOSTILE, HOSTILE, "online"),)
+        return [pool]
+
+    monkeypatch.setattr(cli, "assemble", assemble)
+
+
+COMMANDS = [["probe"], ["ls"], ["ls", "-lR"], ["walk"], ["walk", "--json"], ["cat", "/bad"], ["cat", HOSTILE + "gone"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=repr)
+@pytest.mark.usefixtures("hostile")
+def test_names_on_a_disk_do_not_drive_a_terminal(
+    command: list[str], image: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    run("-a", image, *command)
+    shown = capsys.readouterr()
+    assert (shown.out + shown.err).replace("\n", "").isprintable()
+    assert "2J" in shown.out + shown.err
+    assert "internal" not in shown.err
+
+
+@pytest.mark.usefixtures("hostile")
+def test_names_stay_as_they_are_for_programs(image: str, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert run("-a", image, "ls", "/d") == 0
+    assert capfdbinary.readouterr().out == os.fsencode(HOSTILE) + b"\n"
+
+
+@pytest.mark.usefixtures("hostile")
+def test_times_that_no_calendar_has(image: str, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    for command in (["probe"], ["ls", "-l"], ["walk", "--json"], ["probe", "--json"]):
+        assert run("-a", image, *command) == 0
+        assert b"18446744073709551615" in capfdbinary.readouterr().out
+    assert run("-a", image, "cp", HOSTILE, str(tmp_path / "copy")) in (0, 1)
+    assert run("-a", image, "tar", "/d") == 0
+    assert b"mtime=18446744073709551615" in capfdbinary.readouterr().out
+
+
+def test_the_line_of_progress(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    copyout.Progress().advance(HOSTILE, 1)
+    assert capsys.readouterr().err.removeprefix("\r\033[K").isprintable()
 
 
 def test_cp(image: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -332,3 +332,14 @@ def test_who_waits_for_requests_is_told_that_there_are_none(monkeypatch: pytest.
     monkeypatch.setattr(server, "IDLE", 0.01)
     serve_all([kernel.server], lambda: kernel.request(layout.DESTROY, 0))
     assert kernel.answers() == [0]
+
+
+@pytest.mark.parametrize("extreme", [0, (1 << 64) - 1, 1 << 63, -(1 << 63), -(1 << 64)])
+def test_numbers_of_64_bits_are_shown_as_near_as_can_be(extreme: int) -> None:
+    from fsdrivers.fuse.answers import _attributes
+
+    status = Stat(0o100644 | 1 << 40, 1 << 32, extreme, 5, 1 << 40, 7, *(extreme * 10**9,) * 3)
+    fields = layout.ATTR.unpack(_attributes(status, 0))
+    assert abs(fields[3]) == min(abs(extreme), (1 << 63) - 1)
+    assert fields[9] == 0o100644
+    assert fields[11] == 65534  # the owner, who must not turn out to be root

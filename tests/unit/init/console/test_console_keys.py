@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from terminal_grid import Grid
 
+from fsdrivers.shown import printable
 from init.console import console, keys, lineedit, opening, terminal
 from init.console.console import Console, Enough
 from init.console.keys import Decoder
@@ -332,7 +333,7 @@ def test_a_menu_over_a_serial_line_with_a_terminal_at_its_end() -> None:
 
 def test_no_name_drives_a_terminal_or_forges_a_line() -> None:
     name = "a\x1b[2J\x9b31m\udcff\u202e\r\nb\tc"
-    assert console.printable(name) == "a\\x1b[2J\\x9b31m\\xff\\x202e\\x0d\nb\tc"
+    assert printable(name) == "a\\x1b[2J\\x9b31m\\xff\\x202e\\x0d\nb\tc"
     line = Pty()
     line.console.say(f"entry 1 {name}")
     assert line.seen() == "poolboot: entry 1 a\\x1b[2J\\x9b31m\\xff\\x202e\\x0d\\x0ab\\x09c\r\n"

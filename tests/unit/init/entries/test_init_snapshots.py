@@ -234,3 +234,10 @@ def test_without_being_asked_no_snapshot_is_opened(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(pools, "assemble", lambda devices, complain: [pool])
     assert len(survey.Survey([], config.read("")).entries()) == 1
     assert not any("snapshot" in name for name in pool.opened)
+
+
+def test_a_time_that_no_calendar_has_is_a_number() -> None:
+    pool = MemoryPool({"@": system("1"), "@/.snapshots/7/snapshot": {}}, readonly=("@/.snapshots/7/snapshot",))
+    root = next(root for root in pool.roots() if root.readonly)._replace(created=((1 << 64) - 1) * 10**9)
+    one = snapshots.Snapshot(pool, root, snapshots.SNAPPER, "7", root.created)
+    assert one.title == "18446744073709551615, snapshot 7, read-only"

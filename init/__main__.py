@@ -188,11 +188,14 @@ def menu_seconds(machine: Machine, entries: list[BootEntry], first: BootEntry) -
 
 
 def let_in(machine: Machine) -> bool:
-    """Whether somebody gives the password for more than the default; what was typed before the question is dropped."""
+    """Whether more than the default may be booted; where that is locked, what was typed before the question is lost."""
+    gate = machine.guard()
+    if not gate.closed(locks.ALL):
+        return True
     machine.console.forget()
     try:
         with CLOCK.of(_phases.PERSON):
-            return machine.guard().ask(machine.console, locks.ALL)
+            return gate.ask(machine.console, locks.ALL)
     except Closed:
         return False
 

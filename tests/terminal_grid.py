@@ -17,6 +17,7 @@ class Grid:
         self.styles = [[""] * columns for _ in range(rows)]
         self.row = self.column = 0
         self.style, self.cursor_shown = "", True
+        self.wraps = True  # what is beyond the edge; else it all lands in the last cell
         self.scrolled = 0
 
     def feed(self, text: str) -> None:
@@ -35,8 +36,11 @@ class Grid:
 
     def _control(self, private: str, parameters: str, final: str) -> None:
         if private:
-            assert parameters == "25"
-            self.cursor_shown = final == "h"
+            assert parameters in ("7", "25")
+            if parameters == "7":
+                self.wraps = final == "h"
+            else:
+                self.cursor_shown = final == "h"
         elif final == "n":
             assert parameters == "6"
         elif (final, parameters) == ("H", "999;999"):
@@ -67,7 +71,7 @@ class Grid:
         else:
             assert char.isprintable(), repr(char)
             if self.column == self.columns:
-                self.column, self.row = 0, self.row + 1
+                self.column, self.row = (0, self.row + 1) if self.wraps else (self.columns - 1, self.row)
             self._scroll()
             self.cells[self.row][self.column], self.styles[self.row][self.column] = char, self.style
             self.column += 1

@@ -30,6 +30,9 @@ RECORD = 900  # bytes of a record of the kernel's log; kernel/printk/internal.h:
 
 # Where is the cursor after having gone as far to the right and down as possible?  Then the traces are removed.
 QUESTION = "\x1b7\x1b[999;999H\x1b[6n\x1b8\r\x1b[K"
+# Long lines go on in the next row (DECAWM of the VT100): SeaBIOS leaves a serial terminal without that, and all that is
+# beyond the edge lands in the last cell there.
+WRAP = "\x1b[?7h"
 
 
 class Terminal:
@@ -100,6 +103,8 @@ class Terminal:
     def answered(self, rows: int, columns: int) -> None:
         """It did answer."""
         if self.resize(rows, columns):
+            if not self.full:
+                self.write(WRAP)
             self.full = self.colour = True
 
     # --- saying and hearing -------------------------------------------------------------------

@@ -49,12 +49,14 @@ HELP = """\
   cat PATH...      print files
   sha256 PATH...   the checksums of files, and how long reading took
   entries          what can be booted
-  boot N [WORDS]   boot entry N (or its id or title), with WORDS added to its command line
-  default [N]      have entry N booted from now on; without N the usual one again
+  boot N [WORDS]   boot entry N (or its id or title), with WORDS added to its
+                   command line
+  default [N]      have entry N booted from now on; without N the usual one
   once [N]         have entry N booted the next time alone
   menu             the menu, with snapshots and an editor for command lines
   dmesg [LINES]    the end of the kernel's log
-  retry [KNOBS]    look at the disks again and boot, with KNOBS (root=, poolboot.wait=60 ...) on top
+  retry [KNOBS]    look at the disks again and boot, with KNOBS on top (root=,
+                   poolboot.wait=60 ...)
   unlock           give the password, where something is locked
   reboot, poweroff
   help             this list

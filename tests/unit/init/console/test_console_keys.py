@@ -218,7 +218,7 @@ def test_a_terminal_that_answers_has_a_screen() -> None:
     assert line.terminal.full
     assert (line.terminal.rows, line.terminal.columns) == (43, 132)
     line.terminal.ask()
-    assert line.seen() == ""
+    assert line.seen() == terminal.WRAP  # and no question
 
 
 def test_nonsense_answers_do_not_count() -> None:
@@ -326,6 +326,31 @@ def test_a_menu_over_a_serial_line_with_a_terminal_at_its_end() -> None:
     assert text.count("\x1b[2J") == 1
     assert any(row.startswith("> 2  Debian") for row in shown.lines)
     assert shown.cursor_shown
+    line.console.say("x" * 100)
+    shown.wraps = False  # as SeaBIOS leaves it
+    shown.feed((text + line.seen()).replace("\r\n", "\n"))
+    assert "".join(shown.lines[-4:]).endswith("poolboot: " + "x" * 100)
+
+
+def test_what_is_said_without_a_disk_fits_into_a_row() -> None:
+    """Where the terminal does not go on in the next row, and nobody asked it."""
+    from init import report
+    from init.people import menu, menuview, rescue
+
+    plain = Grid()
+    plain.wraps = False
+    plain.feed(rescue.HELP)
+    assert "\n".join(plain.lines).rstrip() == rescue.HELP
+    texts = (*rescue.HELP.split("\n"), *menu.HELP_LINES, menuview.KEYS, menuview.SNAPSHOT_KEYS, menuview.EDIT_KEYS,
+             menuview.DETAILS_KEYS, console.MORE, report.versions())  # fmt: skip
+    assert max(map(len, texts)) < 80
+
+
+def test_a_terminal_that_answers_is_told_to_go_on_in_the_next_row_once() -> None:
+    line = Pty()
+    line.terminal.answered(25, 80)
+    line.terminal.answered(30, 80)
+    assert line.seen() == terminal.WRAP
 
 
 # --- what is on the disks, and long outputs ---------------------------------------------------

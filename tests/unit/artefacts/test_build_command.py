@@ -46,6 +46,7 @@ def test_own_kernel_is_installed_as_it_is(tmp_path: Path) -> None:
 
 def test_missing_static_libpython_names_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sysconfig, "get_config_var", lambda name: str(tmp_path))
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0, "final", 0))  # later ones are refused before
     with pytest.raises(BuildError, match=r"no static libpython3\.\d+\.a") as caught:
         program.build(tmp_path)
     assert "--dynamic" in caught.value.hint

@@ -109,13 +109,13 @@ class _Terminal:
                 self._progress = _progress()
                 self._progress.start()
             self._bars += 1
-            return _Bar(self, self._progress.add_task(f"build: {what}", total=None, count=""))
+            return _Bar(self, self._progress.add_task(what, total=None, count=""))
 
     def update(self, task: Any, count: Count | None) -> None:
         with self._lock:
             if count and self._progress is not None:
                 known = {"total": max(count.done, count.total)} if count.total else {}
-                self._progress.update(task, completed=count.done, count=str(count), **known)
+                self._progress.update(task, completed=count.done, count=count.bare(), **known)
 
     def remove(self, task: Any) -> None:
         with self._lock:
@@ -137,7 +137,7 @@ def _progress() -> Any:
     columns = (
         text("{task.description}", ratio=3, min_width=20),
         BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=8)),
-        text("{task.fields[count]}", ratio=2, min_width=24),
+        text("{task.fields[count]}", min_width=27),
         TimeElapsedColumn(),
     )
     return Progress(*columns, transient=True, expand=True, refresh_per_second=4)

@@ -23,12 +23,15 @@ class Count(NamedTuple):
     note: str = ""
     """What else is worth a word: "412 MB written"."""
 
+    def bare(self) -> str:
+        """Without the share, which a bar shows, and without the note."""
+        of = f" of {max(self.done, self.total):.0f}" if self.total else ""
+        return f"{self.done:.0f}{of} {self.unit}"
+
     def __str__(self) -> str:
-        total = max(self.done, self.total)
-        share = f", {100 * self.done / total:.0f} %" if self.total else ""
-        of = f" of {total:.0f}" if self.total else ""
+        share = f", {100 * self.done / max(self.done, self.total):.0f} %" if self.total else ""
         note = f", {self.note}" if self.note else ""
-        return f"{self.done:.0f}{of} {self.unit}{share}{note}"
+        return f"{self.bare()}{share}{note}"
 
 
 class Counter:

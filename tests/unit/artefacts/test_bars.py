@@ -87,7 +87,7 @@ def test_a_terminal_shows_the_bars_of_all_steps_in_place(tmp_path: Path) -> None
         os.close(master)
     assert process.returncode == 0, shown
     text = shown.decode()
-    assert re.search(r"build: kernel.*\n.*build: program", text)  # one below the other
+    assert re.search(r"kernel .*\n.*program ", text)  # one below the other
     assert text.count("\x1b[1A") > 4  # drawn again and again, from the first one's line on
     assert re.search(r"[1-5] of 5 files", text)
     assert re.search(r"[1-9] of 10 files", text)

@@ -20,7 +20,6 @@ from fsdrivers.shown import printable, when
 from fsdrivers.traverse import sorted_entries, walk
 
 OK, FAILED, USAGE = 0, 1, 2
-SECONDS = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -232,10 +231,12 @@ def _report(filesystem: Filesystem) -> None:
 
 
 def _probe(options: argparse.Namespace) -> int:
+    from fsdrivers.desk import probe  # commands import what they alone need: starting is half of a small read
+
     status = OK
     reports = []
     for pool in _pools(options):
-        report, error = _describe(pool)
+        report, error = probe.describe(pool)
         reports.append(report)
         if error is not None:
             status = _fail(str(error))
@@ -244,55 +245,9 @@ def _probe(options: argparse.Namespace) -> int:
 
         print(json.dumps({"pools": reports}, indent=2))
     else:
-        for report in reports:
-            _print_pool(report)
+        for line in (line for report in reports for line in probe.lines(report)):
+            _print(line)
     return status
-
-
-def _describe(pool: Pool) -> tuple[dict[str, object], FsError | None]:
-    """What `probe` says of one pool, and why its roots could not be listed if so."""
-    report: dict[str, object] = {
-        "kind": pool.kind,
-        "name": pool.name,
-        "uuid": pool.uuid,
-        "state": pool.state,
-        "present": len(pool.slots) - len(pool.missing),
-        "total": len(pool.slots),
-        "members": [slot._asdict() for slot in pool.slots],
-        "notes": pool.notes,
-        "roots": [],
-    }
-    problems: list[FsError] = []
-    doing = f"{pool.kind} pool {pool.name or pool.uuid}: its roots"
-    roots = bounds.attempt(doing, pool.devices, pool.roots, problems.append)
-    if roots is None:
-        report["error"] = str(problems[0])
-        return report, problems[0]
-    report["roots"] = [root._asdict() for root in roots]
-    return report, None
-
-
-def _print_pool(report: dict[str, object]) -> None:
-    name = report["name"] or "-"
-    _print(f"{report['kind']} {name} {report['uuid']} members {report['present']}/{report['total']} {report['state']}")
-    members: list[dict[str, object]] = report["members"]  # type: ignore[assignment]
-    for slot in members:
-        _print(f"  member {slot['id']} {slot['uuid']} {slot['device'] or '-'} {slot['state']}")
-    for note in report["notes"]:  # type: ignore[attr-defined]
-        _print(f"  note {note}")
-    roots: list[dict[str, object]] = report["roots"]  # type: ignore[assignment]
-    for root in roots:
-        _print(f"  root {_root_line(root)}")
-
-
-def _root_line(root: dict[str, object]) -> str:
-    """Name and id of a root, what else is known of it, and its marks."""
-    words = [f"{root['name']} id {root['id']}"]
-    words += [f"{key} {root[key]}" for key in ("parent", "generation", "uuid") if root[key]]
-    if isinstance(created := root["created"], int) and created:
-        words.append(f"created {when(created, SECONDS)}")
-    marks = [mark for mark in ("default", "readonly") if root[mark]]
-    return " ".join(words) + (f" ({', '.join(marks)})" if marks else "")
 
 
 def _ls(options: argparse.Namespace) -> int:
@@ -339,7 +294,7 @@ def _cat(options: argparse.Namespace) -> int:
 
 
 def _cp(options: argparse.Namespace) -> int:
-    from fsdrivers import copyout  # commands import what they alone need: starting is half of a small read
+    from fsdrivers import copyout
 
     filesystem = _filesystem(options)
     complete = copyout.copy(filesystem, options.path, options.dest, options.recursive, _warn)

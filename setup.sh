@@ -93,8 +93,13 @@ far() {
 
 # show WHAT SECONDS: how far it is; on a terminal in place, with a bar where the total is known, else every 20 seconds.
 show() {
-    [ -t 1 ] || [ $(($2 % 20)) = 0 ] || return 0
-    count=$(far | awk -v wide="$([ -t 1 ] && echo 24)" '{
+    wide=0
+    if [ -t 1 ]; then
+        wide=24
+    elif [ $(($2 % 20)) != 0 ]; then
+        return 0
+    fi
+    count=$(far | awk -v wide="$wide" '{
         done = $1; total = $2; $1 = $2 = ""; sub(/^ +/, "")
         if (total && done > total) total = done
         if (total && wide) {
@@ -103,7 +108,7 @@ show() {
         }
         print bar done (total ? " of " total : "") " " $0 ", "
     }')
-    if [ -t 1 ]; then
+    if [ "$wide" != 0 ]; then
         printf '\r\033[Ksetup: %s: %s%d s' "$1" "$count" "$2"
     else
         say "$1: $count$2 s"

@@ -145,3 +145,21 @@ def test_set_up_counts_in_plain_sh(tmp_path: Path) -> None:
         "35 0 packages"
     )
     assert far(["$ python3 -m venv"]) == ""
+
+
+def test_set_up_shows_a_bar_on_a_terminal_and_lines_in_a_log(tmp_path: Path) -> None:
+    text = SETUP.read_text()
+    functions = (
+        text[text.index("say() {") : text.index("die() {")] + text[text.index("far() {") : text.index("# step WHAT")]
+    )
+    (tmp_path / "log").write_text("\n".join(["$ apt-get install", *lines("mmdebstrap-dkms.log")[:300], ""]))
+    script = tmp_path / "script"
+    script.write_text(f"set -eu\nlog={tmp_path}/log\n{functions}\nshow installing 19\nshow installing 20\n")
+    in_a_log = subprocess.run(["sh", script], capture_output=True, text=True, check=True).stdout
+    assert in_a_log.endswith(", 20 s\n")
+    assert in_a_log.count("\n") == 1
+    command = ["script", "--quiet", "--return", "--command", f"sh {script}", "/dev/null"]
+    on_terminal = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout.decode()
+    assert "\r\x1b[Ksetup: installing: [" in on_terminal
+    assert "s\r\x1b[Ksetup: installing: [" in on_terminal  # the second in the place of the first
+    assert "\n" not in on_terminal

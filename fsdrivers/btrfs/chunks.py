@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections.abc import Iterator
 
+from fsdrivers import parity
 from fsdrivers.btrfs import layout
 from fsdrivers.btrfs.geometry import PROFILES, Chunk, Stripe
 from fsdrivers.btrfs.superblock import Superblock
@@ -70,6 +71,7 @@ def parse(data: bytes | memoryview, start: int, sectorsize: int, name: str) -> C
         raise Corrupt(name, "chunk item (profile)", start, None, hex(kind))
     demand(bool(kind & 7) and kind < 1 << 11, "type", kind)
     demand(count == profile.smallest if profile.exact else count >= profile.smallest, "num_stripes", count)
+    demand(not profile.parity or count - profile.parity <= parity.MAX_DATA, "num_stripes", count)
     if kind & layout.BLOCK_GROUP_RAID10:
         demand(sub_stripes == 2 and count % 2 == 0, "sub_stripes", sub_stripes)
     stripes = tuple(

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from fsdrivers.btrfs import directory, layout
 from fsdrivers.btrfs.tree import Item, Tree
-from fsdrivers.errors import Corrupt
+from fsdrivers.errors import Corrupt, TooMany
 from fsdrivers.filesystem import Stat
 
+MAX_XATTRS = 8 << 20  # bytes of all extended attributes of an inode, names and some room for each included
 _NANO = 1_000_000_000
 
 
@@ -54,7 +55,11 @@ def parse(item: Item, name: str) -> Inode:
 def xattrs(tree: Tree, number: int, name: str) -> dict[str, bytes]:
     """The extended attributes of inode ``number``; raises Corrupt naming the filesystem ``name``."""
     found = {}
+    left = MAX_XATTRS
     for item in tree.of(number, layout.XATTR_ITEM):
         for entry in directory.parse(item, name):
+            left -= len(entry.data) + 256
+            if left < 0:
+                raise TooMany(f"bytes of extended attributes of inode {number} of {name}", MAX_XATTRS)
             found[os.fsdecode(entry.name)] = entry.data
     return found

@@ -12,7 +12,11 @@ from fsdrivers.btrfs.datasums import DataSums
 from fsdrivers.btrfs.replay import replay
 from fsdrivers.btrfs.superblock import Superblock
 from fsdrivers.btrfs.tree import Item, Nodes, Pointer, Tree
-from fsdrivers.errors import Corrupt, FsError
+from fsdrivers.errors import Corrupt, FsError, TooMany
+
+MAX_SUMS = 16 << 20  # bytes, some for each item included: those of 16 GiB of data by CRC-32C
+MAX_TREES = 10_000
+MAX_STEPS = 1 << 21  # items looked at and changed: some ten for each that was logged
 
 
 def top(superblock: Superblock) -> Pointer:
@@ -38,11 +42,18 @@ class Log:
     def __init__(self, nodes: Nodes, superblock: Superblock) -> None:
         self._nodes, self._volume = nodes, nodes.volume
         self._trees: dict[int, Tree] = {}
+        self._steps = MAX_STEPS  # for the logs of all subvolumes together
         logged: list[tuple[int, bytes]] = []
+        room = MAX_SUMS
         for item in Tree(nodes, top(superblock)).of(layout.TREE_LOG, layout.ROOT_ITEM):
             tree = Tree(nodes, pointer(item, self._volume.name))
             self._trees[item.offset] = tree
+            if len(self._trees) > MAX_TREES:
+                raise TooMany(f"subvolumes in the log of {self._volume.name}", MAX_TREES)
             for sums in tree.of(layout.EXTENT_CSUM_ID, layout.EXTENT_CSUM):
+                room -= sums.size + 128
+                if room < 0:
+                    raise TooMany(f"bytes of checksums in the log of {self._volume.name}", MAX_SUMS)
                 logged.append((sums.offset, sums.data))
         self._sums = self._apart(sorted(logged))
 
@@ -67,12 +78,17 @@ class Log:
         if log is None:
             return tree
         try:
-            return replay(tree, log, self._volume.sectorsize, self._volume.name)
+            return replay(tree, log, self._volume.sectorsize, self._volume.name, self._spend)
         except FsError as error:
             self._volume.health.note(
                 f"the log of subvolume {number} cannot be replayed ({error}): it is shown as of its last commit"
             )
             return tree
+
+    def _spend(self, steps: int) -> None:
+        self._steps -= steps
+        if self._steps < 0:
+            raise TooMany("steps to replay it", MAX_STEPS)
 
     def sums(self, tree: Tree) -> DataSums:
         """The checksums of ``tree`` and of the log."""

@@ -14,7 +14,7 @@ from fsdrivers.btrfs import layout
 from fsdrivers.btrfs import superblock as superblocks
 from fsdrivers.btrfs.filesystem import BtrfsFilesystem, Node, subvolume
 from fsdrivers.btrfs.leg import Leg
-from fsdrivers.btrfs.roots import RootItem
+from fsdrivers.btrfs.roots import MAX_SUBVOLUMES, RootItem
 from fsdrivers.btrfs.store import Store, opened
 from fsdrivers.btrfs.superblock import Superblock, uuid_text
 from fsdrivers.errors import Ambiguous, FsError, NotFound, NotThisFs
@@ -76,6 +76,8 @@ class BtrfsPool(Pool):
         default = store.roots.default()
         paths: dict[int, str] = {}
         found = store.roots.subvolumes()
+        if len(found) >= MAX_SUBVOLUMES:
+            self.health.note(f"of the subvolumes only the first {MAX_SUBVOLUMES} are listed")
         for item in found:
             try:
                 paths[item.id] = store.roots.path(item.id) or "/"

@@ -53,12 +53,19 @@ class Row:
         """Every reconstruction, those first that suspect the fewest columns."""
         tried: set[tuple[int, ...]] = set()
         offset = self._places[self._segment.column].offset
-        while (plan := next(self._plans(tried), None)) is not None:
+        cost = self._width * self._segment.length
+        known, plans = self.lost.copy(), self._plans(tried)
+        while True:
+            if self.lost != known:  # since then: what was planned may need it
+                known, plans = self.lost.copy(), self._plans(tried)
+            plan = next(plans, None)
+            if plan is None:
+                return
             needed, suspects = plan
             tried.add(needed)
             without = ", ".join(self._name(number) for number in sorted(self.lost.union(suspects)))
             liars = tuple(self._name(number) for number in suspects)
-            yield Attempt(f"reconstruction without {without}", offset, self._fetcher(needed), liars)
+            yield Attempt(f"reconstruction without {without}", offset, self._fetcher(needed), liars, cost)
 
     def _plans(self, tried: set[tuple[int, ...]]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
         """What was not tried yet, given what is lost by now: (columns to compute from, columns taken for liars)."""

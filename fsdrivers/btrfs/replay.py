@@ -9,7 +9,8 @@ Source: fs/btrfs/tree-log.c:btrfs_recover_log_trees, replay_one_buffer and the f
 from __future__ import annotations
 
 import stat as _stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from heapq import heappop, heappush
 
 from fsdrivers.btrfs import directory, layout, names, references
 from fsdrivers.btrfs.extentmap import drop, put
@@ -22,18 +23,22 @@ _END = layout.MAX_KEY[2]
 _REFERENCES = (layout.INODE_REF, layout.INODE_EXTREF)
 
 
-def replay(tree: Tree, log: Tree, sectorsize: int, name: str) -> Overlay:
-    """``tree`` of a subvolume as it is after replaying ``log``; raises Corrupt naming the filesystem ``name``."""
-    return _Replay(tree, log, sectorsize, name).run()
+def replay(tree: Tree, log: Tree, sectorsize: int, name: str, spend: Callable[[int], None]) -> Overlay:
+    """``tree`` of a subvolume as it is after replaying ``log``; raises Corrupt naming the filesystem ``name``.
+
+    ``spend`` is told how many steps it takes, and may raise.
+    """
+    return _Replay(tree, log, sectorsize, name, spend).run()
 
 
 class _Replay:
     """One subvolume's replay.  ``fixup``: inodes whose links are to be counted at the end."""
 
-    def __init__(self, tree: Tree, log: Tree, sectorsize: int, name: str) -> None:
-        self.tree, self.log = Overlay(tree), log
+    def __init__(self, tree: Tree, log: Tree, sectorsize: int, name: str, spend: Callable[[int], None]) -> None:
+        self.tree, self.log, self.spend = Overlay(tree, spend), log, spend
         self.sectorsize, self.name = sectorsize, name
         self.fixup: set[int] = set()
+        self._greatest: list[int] = []  # a heap of the numbers in fixup, negative
 
     def run(self) -> Overlay:
         for item in self._logged():
@@ -49,14 +54,21 @@ class _Replay:
                 self._references(item)
             elif item.type == layout.EXTENT_DATA and self.tree.inode(item.objectid) is not None:
                 put(self.tree, item, self.sectorsize, self.name)
-        while self.fixup:
-            self._count_links(max(self.fixup))
+        while self._greatest:
+            self._count_links(-heappop(self._greatest))
+        self.tree.settled()
         return self.tree
+
+    def _fix_up(self, number: int) -> None:
+        if number not in self.fixup:
+            self.fixup.add(number)
+            heappush(self._greatest, -number)
 
     def _logged(self) -> Iterator[Item]:
         """The items of the log, without those of inodes that had no name left when they were synced."""
         nameless = None
         for item in self.log.items((layout.FIRST_FREE, 0, 0), (layout.LAST_FREE, 0xFF, _END)):
+            self.spend(1)
             if item.type == layout.INODE_ITEM:
                 if item.size != layout.INODE.size:
                     raise Corrupt(self.name, f"inode item of {item.objectid} in the log (size)", item.start)
@@ -78,7 +90,7 @@ class _Replay:
             size = names.size_of(self.tree.inode(number) or item.data)
             # Preallocated extents behind the end of the file come from the log again.
             drop(self.tree, number, -(-size // self.sectorsize) * self.sectorsize, _END, self.sectorsize, self.name)
-        self.fixup.add(number)
+        self._fix_up(number)
 
     def _drop_xattrs(self, number: int) -> None:
         """All attributes of a synced inode are in the log: what is not there was removed."""
@@ -147,7 +159,7 @@ class _Replay:
                 continue  # the reference brings the name
             added = names.link(self.tree, inode, Reference(parent, item.offset, entry.name), True, self.name)
             if added and entry.type != layout.FT_DIR:
-                self.fixup.add(inode)
+                self._fix_up(inode)
 
     def _settle(self, parent: int, found: directory.Entry, logged: directory.Entry, exists: bool) -> bool:
         """Whether ``found`` is the entry that was ``logged``; another one of that name makes room for it."""
@@ -220,7 +232,7 @@ class _Replay:
 
     def _unlink(self, inode: int, parent: int, wanted: bytes) -> None:
         names.unlink(self.tree, inode, parent, wanted, self.name)
-        self.fixup.add(inode)
+        self._fix_up(inode)
 
 
 def _key(item: Item) -> Key:

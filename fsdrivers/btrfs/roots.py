@@ -13,8 +13,12 @@ from typing import NamedTuple
 from fsdrivers.btrfs import directory, layout
 from fsdrivers.btrfs.superblock import uuid_text
 from fsdrivers.btrfs.tree import Item, Nodes, Pointer, Tree
-from fsdrivers.errors import Corrupt
+from fsdrivers.errors import Corrupt, FsError, TooMany
+from fsdrivers.filesystem import MAX_PATH
 
+MAX_SUBVOLUMES = 50_000  # that are listed
+MAX_STEPS = 1 << 17  # names that are looked up to tell where all subvolumes are
+MAX_COMPONENTS = 2048  # names in a path: of PATH_MAX every other byte is a slash
 _NANO = 1_000_000_000
 _ZERO = bytes(16)
 
@@ -52,6 +56,8 @@ class Roots:
         self._items: dict[int, RootItem | None] = {}
         self._trees: dict[int, Tree] = {}
         self._places: dict[int, Reference | None] = {}
+        self._paths: dict[int, str | FsError] = {layout.FS_TREE: ""}
+        self._steps = MAX_STEPS
 
     def item(self, number: int) -> RootItem | None:
         """The root item of tree ``number``, or None when there is no such tree (any more)."""
@@ -77,7 +83,7 @@ class Roots:
         return entry.location[0] if entry else layout.FS_TREE
 
     def subvolumes(self) -> list[RootItem]:
-        """The top level and all subvolumes and snapshots, by id."""
+        """The top level and all subvolumes and snapshots, by id; no more than MAX_SUBVOLUMES."""
         found: dict[int, RootItem] = {}
         low, high = (layout.FS_TREE, 0, 0), (layout.LAST_FREE, 0xFF, layout.MAX_KEY[2])
         for item in self.tree.items(low, high):
@@ -86,6 +92,8 @@ class Roots:
                 parsed = self.parse(item)
                 if not parsed.dropped:
                     found[number] = parsed
+                    if len(found) >= MAX_SUBVOLUMES:
+                        break
         return list(found.values())
 
     def place(self, number: int) -> Reference | None:
@@ -114,18 +122,47 @@ class Roots:
 
         Raises Corrupt when it lies in a loop of subvolumes, or nowhere.
         """
-        parts: list[str] = []
-        seen = {number}
-        while number != layout.FS_TREE:
-            place = self.place(number)
-            if place is None:
-                raise Corrupt(self._name, f"subvolume {number} (it has no parent)", number)
-            number = place.parent
-            if number in seen:
-                raise Corrupt(self._name, f"subvolume {number} (it lies in itself)", number)
-            seen.add(number)
-            parts[:0] = [*self.inner_path(number, place.directory), os.fsdecode(place.name)]
-        return "/".join(parts)
+        chain: list[tuple[int, Reference]] = []  # from the subvolume up to one whose path is known
+        seen: set[int] = set()
+        above: str | FsError
+        try:
+            here = number
+            while here not in self._paths:
+                seen.add(here)
+                place = self.place(here)
+                if place is None:
+                    raise Corrupt(self._name, f"subvolume {here} (it has no parent)", here)
+                chain.append((here, place))
+                here = place.parent
+                if here in seen:
+                    raise Corrupt(self._name, f"subvolume {here} (it lies in itself)", here)
+            above = self._paths[here]
+        except FsError as error:
+            above = error
+            self._paths.update((one, error) for one in seen)
+        for here, place in reversed(chain):
+            if isinstance(above, str):
+                above = self._paths[here] = self._below(above, place)
+            else:
+                self._paths[here] = above  # what lies in something lost is lost too
+        if isinstance(above, FsError):
+            raise above.with_traceback(None)
+        return above
+
+    def _below(self, above: str, place: Reference) -> str | FsError:
+        """The path of what is at ``place`` of the subvolume whose path is ``above``, or why there is none."""
+        try:
+            if self._steps < 0:
+                raise TooMany(f"directories around the subvolumes of {self._name}", MAX_STEPS)
+            parts = [*self.inner_path(place.parent, place.directory), os.fsdecode(place.name)]
+        except FsError as error:
+            self._steps -= MAX_COMPONENTS  # it may have been lost as late as that
+            return error
+        self._steps -= len(parts)
+        path = "/".join((above, *parts) if above else parts)
+        if len(path) > MAX_PATH:
+            return Corrupt(self._name, f"path of a subvolume in {place.parent} (length)", place.directory)
+        return path
 
     def inner_path(self, number: int, inode: int) -> list[str]:
         """The names from the root of subvolume ``number`` to its ``inode``, by one of its links; raises Corrupt."""
@@ -135,13 +172,14 @@ class Roots:
         seen = set()
         while item is not None and inode != item.directory:
             ref = next(tree.of(inode, layout.INODE_REF), None)
-            if ref is None or inode in seen:
+            if ref is None or inode in seen or len(parts) > MAX_COMPONENTS:
                 raise Corrupt(self._name, f"directory inode {inode} of subvolume {number} (lost)", inode)
             seen.add(inode)
             length = layout.INODE_REF_ITEM.unpack_from(ref.raw, ref.start)[1] if ref.size > 10 else 0
             start = ref.start + layout.INODE_REF_ITEM.size
-            parts.insert(0, os.fsdecode(ref.raw[start : min(start + length, ref.start + ref.size)]))
+            parts.append(os.fsdecode(ref.raw[start : min(start + length, ref.start + ref.size)]))
             inode = ref.offset
+        parts.reverse()
         return parts
 
     def parse(self, item: Item) -> RootItem:

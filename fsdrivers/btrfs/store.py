@@ -83,7 +83,7 @@ class Store:
         if superblock.incompat_flags & features.RAID_STRIPE_TREE:
             from fsdrivers.btrfs.stripetree import StripeTree  # few filesystems have one
 
-            self.volume.stripes = StripeTree(self.roots.tree_of(layout.RAID_STRIPE_TREE), name)
+            self.volume.stripes = StripeTree(self.roots.tree_of(layout.RAID_STRIPE_TREE), name, superblock.sectorsize)
 
     def _roots(self) -> Roots:
         block = self.superblock

@@ -28,8 +28,8 @@ _KINDS = layout.BLOCK_GROUP_DATA | layout.BLOCK_GROUP_SYSTEM | layout.BLOCK_GROU
 class StripeTree:
     """Look-ups in ``tree``; ``name`` is what errors call the filesystem."""
 
-    def __init__(self, tree: Tree, name: str) -> None:
-        self._tree, self._name = tree, name
+    def __init__(self, tree: Tree, name: str, sectorsize: int) -> None:
+        self._tree, self._name, self._sector = tree, name, sectorsize
 
     @staticmethod
     def covers(chunk: Chunk) -> bool:
@@ -48,6 +48,8 @@ class StripeTree:
             stop = item.objectid + item.offset
             if item.type != layout.RAID_STRIPE or stop <= at:
                 continue
+            if (item.objectid | item.offset) % self._sector:
+                raise Corrupt(self._name, "raid stripe (alignment)", item.objectid, None, item.offset)
             if item.objectid > at:
                 break
             stop = min(stop, end)

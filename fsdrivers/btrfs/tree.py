@@ -70,6 +70,7 @@ class Nodes:
     """Reads nodes through a volume and keeps the most recently used ones, ``CACHE`` bytes of them."""
 
     CACHE = 8 << 20
+    ITEMS = 200_000  # in all of them: decoded they are some 180 bytes each, however little is in them
 
     def __init__(self, volume: Volume) -> None:
         self.volume = volume
@@ -80,14 +81,17 @@ class Nodes:
         self._fsids = seeds | {self._fsid}
         self._cache: dict[int, Node] = {}
         self._most = max(self.CACHE // self._size, 64)
+        self._items = 0  # in the nodes that are kept
 
     def load(self, pointer: Pointer) -> Node:
         """The node that ``pointer`` describes; raises Corrupt, ReadError, MissingDevices."""
         node = self._cache.pop(pointer.bytenr, None)
         if node is None or self._misfit(node, pointer):
+            self._items -= len(node.items) if node is not None else 0
             node = self._read(pointer)
-            while len(self._cache) >= self._most:
-                del self._cache[next(iter(self._cache))]
+            self._items += len(node.items)
+            while len(self._cache) >= self._most or (self._items > self.ITEMS and self._cache):
+                self._items -= len(self._cache.pop(next(iter(self._cache))).items)
         self._cache[pointer.bytenr] = node
         return node
 
@@ -171,13 +175,16 @@ def _malformed(node: Node) -> tuple[str, object, object] | None:
     return None
 
 
+Step = tuple[Node, int, Key]  # a node on the way to a leaf, which child of it comes next, what all its keys lie below
+
+
 class Tree:
     """One B-tree: ``root`` is the pointer to its top."""
 
     def __init__(self, nodes: Nodes, root: Pointer) -> None:
         self._nodes, self.root = nodes, root
         # Where the last search ended, and the keys [low, high) that would end there too.
-        self._last: tuple[Key, Key, list[tuple[Node, int]], Node] | None = None
+        self._last: tuple[Key, Key, list[Step], Node] | None = None
 
     def find(self, objectid: int, kind: int, offset: int) -> Item | None:
         """The item with exactly this key, or None.  Raises Corrupt, ReadError, MissingDevices (as all methods)."""
@@ -226,46 +233,47 @@ class Tree:
         """All items of one object and one type, by offset."""
         return self.items((objectid, kind, 0), (objectid, kind, layout.MAX_KEY[2]))
 
-    def _descend(self, key: Key) -> tuple[list[tuple[Node, int]], Node]:
-        """The leaf where ``key`` is or would be, and the (node, index) pairs above it."""
+    def _descend(self, key: Key) -> tuple[list[Step], Node]:
+        """The leaf where ``key`` is or would be, and the steps that led to it."""
         known = self._last
         if known is not None and known[0] <= key < known[1]:
             return known[2].copy(), known[3]
         node = self._nodes.load(self.root)
-        path = []
+        path: list[Step] = []
         last = (*key, _INFINITE)
         beyond = _END
         while node.level:
             index = max(bisect_right(node.items, last) - 1, 0)
-            path.append((node, index))
-            if index + 1 < len(node.items):
-                beyond = node.items[index + 1][:3]
-            node = self._child(node, index)
+            path.append((node, index, beyond))
+            node, beyond = self._child(node, index, beyond)
         if node.items:
             self._last = node.items[0][:3], beyond, path.copy(), node
         return path, node
 
-    def _next(self, path: list[tuple[Node, int]]) -> Node | None:
+    def _next(self, path: list[Step]) -> Node | None:
         """The leaf after the one at the end of ``path``, which is moved there; None at the end of the tree."""
         while path:
-            node, index = path.pop()
+            node, index, beyond = path.pop()
             if index + 1 < len(node.items):
-                path.append((node, index + 1))
-                node = self._child(node, index + 1)
+                path.append((node, index + 1, beyond))
+                node, beyond = self._child(node, index + 1, beyond)
                 while node.level:
-                    path.append((node, 0))
-                    node = self._child(node, 0)
+                    path.append((node, 0, beyond))
+                    node, beyond = self._child(node, 0, beyond)
                 return node
         return None
 
-    def _child(self, node: Node, index: int) -> Node:
-        """Child number ``index`` of ``node``; its keys have to lie below those of the next child.
+    def _child(self, node: Node, index: int, beyond: Key) -> tuple[Node, Key]:
+        """Child number ``index`` of ``node``, whose own keys lie below ``beyond``, and the key that its keys lie below:
+        the first of the next child, of whatever node that is a child.
 
         That and the falling level bound every walk: no node can be met twice.
         """
         objectid, kind, offset, bytenr, generation = node.items[index]
         first = (objectid, kind, offset)
         child = self._nodes.load(Pointer(bytenr, node.level - 1, generation, self.root.owner, first))
-        if index + 1 < len(node.items) and child.items[-1][:3] >= node.items[index + 1][:3]:
+        if index + 1 < len(node.items):
+            beyond = node.items[index + 1][:3]
+        if child.items[-1][:3] >= beyond:
             raise Corrupt(self._nodes.volume.name, "tree node (keys beyond those of the next node)", bytenr)
-        return child
+        return child, beyond

@@ -73,11 +73,17 @@ class ZfsFilesystem(filesystem.Filesystem):
         return found
 
     def lookup(self, directory: Hashable, name: str) -> Hashable | None:
-        zap = self._directory(cast(int, directory))
-        value = zap.get(os.fsencode(name))
-        if value is None and (self.insensitive or self.normalization):
-            value = self._alike(zap, name)
-        return self._object(zap, value) if value else None
+        number = cast(int, directory)
+        found = self._entry(number, name)
+        return self._object(self._directory(number), found[1]) if found else None
+
+    def _entry(self, directory: int, name: str) -> tuple[bytes, Value] | None:
+        """The entry that ``name`` leads to: its own name, which may be in other letters, and its value."""
+        zap, key = self._directory(directory), os.fsencode(name)
+        value = zap.get(key)
+        if value:
+            return key, value
+        return self._alike(zap, name) if self.insensitive or self.normalization else None
 
     def entries(self, directory: Hashable) -> Iterator[DirEntry]:
         zap = self._directory(cast(int, directory))
@@ -138,12 +144,12 @@ class ZfsFilesystem(filesystem.Filesystem):
             raise zap.dnode.corrupt("directory entry", 0, value[0])
         return number
 
-    def _alike(self, zap: Zap, name: str) -> Value | None:
+    def _alike(self, zap: Zap, name: str) -> tuple[bytes, Value] | None:
         """The entry that a dataset which ignores case or Unicode forms takes for ``name``."""
         wanted = _folded(name, self.insensitive, self.normalization)
         for key, value in zap.items():
-            if _folded(os.fsdecode(key), self.insensitive, self.normalization) == wanted:
-                return value
+            if value and _folded(os.fsdecode(key), self.insensitive, self.normalization) == wanted:
+                return key, value
         return None
 
 

@@ -27,30 +27,58 @@ class Ranges:
 
     def __init__(self, base: int) -> None:
         """``base`` is how many bytes the file system has."""
-        self._ranges = [Range(0, base, BASE, 0)] if base else []
-        self._ranges.append(Range(base, self.END, ZERO, 0))
+        self._puts = [Range(0, self.END, ZERO, 0)]
+        if base:
+            self._puts.append(Range(0, base, BASE, 0))
+        self._ranges: list[Range] = []  # of all that was put, while it is known
 
     def put(self, start: int, end: int, source: bytes | Blkptr | str, skip: int = 0) -> None:
         """Let [start, end) come from ``source``."""
-        if not 0 <= start < end <= self.END:
-            return
-        first = bisect_right(self._ranges, start, key=lambda one: one.start) - 1
-        last = first
-        while self._ranges[last].end < end:
-            last += 1
-        new = [Range(start, end, source, skip)]
-        before, after = self._ranges[first], self._ranges[last]
-        if before.start < start:
-            new.insert(0, before._replace(end=start))
-        if after.end > end:
-            new.append(after._replace(start=end, skip=after.skip + end - after.start))
-        self._ranges[first : last + 1] = new
+        if 0 <= start < end <= self.END:
+            self._puts.append(Range(start, end, source, skip))
+            self._ranges = []
 
     def get(self, start: int, end: int) -> Iterator[Range]:
         """The ranges that make up [start, end), cut to it."""
+        if not self._ranges:
+            self._ranges = self._merged()
         at = bisect_right(self._ranges, start, key=lambda one: one.start) - 1
         while start < end:
             here = self._ranges[at]
             stop = min(here.end, end)
             yield Range(start, stop, here.source, here.skip + start - here.start)
             start, at = stop, at + 1
+
+    def _merged(self) -> list[Range]:
+        """What is left of each range under those that came after it, in order.
+
+        From the last one back, each takes what nobody has taken yet: no list is inserted into, however many there are.
+        """
+        places = sorted({place for one in self._puts for place in (one.start, one.end)})
+        numbers = {place: number for number, place in enumerate(places)}
+        owners = [-1] * len(places)  # of the stretches that begin at the places
+        free = list(range(len(places)))  # where to look for the next stretch that nobody has, from each of them on
+        for owner in range(len(self._puts) - 1, -1, -1):
+            at, stop = _next(free, numbers[self._puts[owner].start]), numbers[self._puts[owner].end]
+            while at < stop:
+                owners[at] = owner
+                free[at] = at + 1
+                at = _next(free, at + 1)
+        found: list[Range] = []
+        last = -1
+        for number, owner in enumerate(owners[:-1]):
+            one, start, end = self._puts[owner], places[number], places[number + 1]
+            if owner == last:
+                found[-1] = found[-1]._replace(end=end)
+            else:
+                found.append(Range(start, end, one.source, one.skip + start - one.start))
+            last = owner
+        return found
+
+
+def _next(free: list[int], at: int) -> int:
+    """The first stretch from ``at`` on that nobody has; the way to it is shortened for the next who goes it."""
+    while free[at] != at:
+        free[at] = free[free[at]]
+        at = free[at]
+    return at

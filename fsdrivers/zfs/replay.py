@@ -12,8 +12,9 @@ import struct
 from collections.abc import Hashable, Iterator
 from typing import cast
 
-from fsdrivers.errors import Corrupt
+from fsdrivers.errors import Corrupt, FsError, TooMany
 from fsdrivers.filesystem import CHUNK, MAX_PATH, DirEntry, Piece
+from fsdrivers.kept import Kept
 from fsdrivers.redundancy import Health
 from fsdrivers.zfs import blkptr, layout, zil
 from fsdrivers.zfs.blkptr import Blkptr
@@ -27,7 +28,7 @@ _NAMES = ("user", "security", "system", "trusted")
 # include/linux/fs.h:ATTR_*, v6.12: the mask of a setattr record is the one of the host's kernel
 _MODE, _UID, _GID, _SIZE, _ATIME, _MTIME = 1, 2, 4, 8, 16, 32
 _XVATTR = 1 << 31  # ATTR_XVATTR: optional attributes follow
-_PATH_BYTES = 1 << 16
+MAX_LOOKS = 1 << 19  # names compared for operations that disregard case
 
 Name = bytes
 
@@ -44,10 +45,11 @@ class LoggedFilesystem(ZfsFilesystem):
         self._content: dict[int, Ranges] = {}
         self._xattrs: dict[int, dict[str, bytes | None]] = {}
         self._made: set[int] = set()  # objects of which the disk knows nothing
+        self._looks = MAX_LOOKS
         for done, record in enumerate(records):
             try:
                 self._replay(record)
-            except (struct.error, KeyError, Corrupt) as error:
+            except (struct.error, KeyError, FsError) as error:
                 health.note(f"{root_name}: the intent log ends after {done} of {len(records)} operations: {error!r}")
                 return
         health.note(f"{root_name}: replayed {len(records)} operations of the intent log in memory")
@@ -66,12 +68,9 @@ class LoggedFilesystem(ZfsFilesystem):
             return changed[key]
         if number in self._made:
             return None
-        found = super().lookup(directory, name)
+        found = self._entry(number, name)
         # On a dataset that ignores case the name found may be one that the log has removed.
-        return None if changed and found is not None and not self._still(number, cast(int, found)) else found
-
-    def _still(self, directory: int, number: int) -> bool:
-        return any(entry.node == number for entry in self.entries(directory))
+        return None if found is None or found[0] in changed else self._object(self._directory(number), found[1])
 
     def entries(self, directory: Hashable) -> Iterator[DirEntry]:
         number = cast(int, directory)
@@ -92,6 +91,7 @@ class LoggedFilesystem(ZfsFilesystem):
             yield from super().pieces(node, offset, length)
             return
         end = min(offset + length, self.attributes(number).size)
+        blocks: Kept[Blkptr, bytes] = Kept(2 * layout.MAX_BLOCK)  # later writes may have cut one into many ranges
         for part in content.get(offset, end) if offset < end else ():
             source, span = part.source, part.end - part.start
             if source == BASE:
@@ -99,14 +99,20 @@ class LoggedFilesystem(ZfsFilesystem):
             elif source == ZERO:
                 yield Piece(part.start, span, None)
             else:
-                data = source if isinstance(source, bytes) else self._objset.store.read(
-                    cast(Blkptr, source), f"{self.root_name}: intent log"
-                )  # fmt: skip
+                data = source if isinstance(source, bytes) else self._logged(cast(Blkptr, source), blocks)
                 if len(data) < part.skip + span:
                     raise Corrupt(self.label, f"{self.root_name}: length of logged data", part.start, span, len(data))
                 for at in range(0, span, 4 * CHUNK):
                     chunk = data[part.skip + at : part.skip + min(span, at + 4 * CHUNK)]
                     yield Piece(part.start + at, len(chunk), chunk)
+
+    def _logged(self, pointer: Blkptr, blocks: Kept[Blkptr, bytes]) -> bytes:
+        """The block that the log has only a pointer to."""
+        data = blocks.get(pointer)
+        if data is None:
+            data = self._objset.store.read(pointer, f"{self.root_name}: intent log")
+            blocks.put(pointer, data, len(data))
+        return data
 
     def xattrs(self, node: Hashable) -> dict[str, bytes]:
         number = cast(int, node)
@@ -211,6 +217,9 @@ class LoggedFilesystem(ZfsFilesystem):
         if ignore_case and self.lookup(directory, os.fsdecode(name)) is not None:
             wanted = os.fsdecode(name).upper()
             for entry in self.entries(directory):
+                self._looks -= 1
+                if self._looks < 0:
+                    raise TooMany("names to compare without regard to case", MAX_LOOKS)
                 if entry.name.upper() == wanted:
                     return os.fsencode(entry.name)
         return name
@@ -276,6 +285,8 @@ class LoggedFilesystem(ZfsFilesystem):
             return
         number &= layout.DIRENT_OBJECT
         end = offset + length
+        if end > Ranges.END:
+            raise KeyError("a write beyond the end of all files")
         content = self._ranges(number)
         if kind == zil.WRITE and len(body) > 32 + layout.BLKPTR_SIZE:
             data = body[32 + layout.BLKPTR_SIZE :][:length]
@@ -294,7 +305,7 @@ class LoggedFilesystem(ZfsFilesystem):
         if not self._exists(number):
             return
         number &= layout.DIRENT_OBJECT
-        if not 0 < size <= layout.MAX_BLOCK or count > len(body) // layout.BLKPTR_SIZE:
+        if not 0 < size <= layout.MAX_BLOCK or count > len(body) // layout.BLKPTR_SIZE or offset + length > Ranges.END:
             raise KeyError("clone of too much")
         content = self._ranges(number)
         for index in range(count):

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fsdrivers.errors import Corrupt, FsError, ReadError
+from fsdrivers.errors import Corrupt, FsError, ReadError, TooMany
 from fsdrivers.redundancy import Attempt
 from fsdrivers.zfs import blkptr, checksum, layout
 from fsdrivers.zfs.blkptr import Blkptr
@@ -22,7 +22,8 @@ from fsdrivers.zfs.dmu import Objset
 from fsdrivers.zfs.label import eck_order
 
 MAX_BLOCKS = 1 << 16
-MAX_BYTES = 256 << 20  # of records that are kept
+MAX_BYTES = 32 << 20  # of blocks whose records are kept: what was synced within some seconds
+MAX_RECORDS = 1 << 17
 
 # zil.h:TX_*
 (CREATE, MKDIR, MKXATTR, SYMLINK, REMOVE, RMDIR, LINK, RENAME, WRITE, TRUNCATE, SETATTR, ACL_V0, ACL, CREATE_ACL,
@@ -54,17 +55,20 @@ def records(objset: Objset, txg: int) -> Iterator[Record]:
     """The operations that a mount after ``txg`` would replay, in order.
 
     Raises Corrupt when a block that a former import found whole is not whole any more, ReadError and MissingDevices
-    when a log device does not answer.
+    when a log device does not answer, TooMany for logs that are larger than what is kept in memory.
     """
     claim_txg, replayed, _, _, flags, claim_record = _header(objset)
     last_record = claim_record if claim_txg and flags & layout.ZIL_CLAIM_SEQ_VALID else None
     # An import claims what is newer than the last txg (zil.c:zil_claim): what was not claimed yet will be.
     first_txg = claim_txg or txg + 1
-    kept = 0
+    kept = count = 0
     for block in chain(objset):
         kept += len(block.raw)
+        count += len(block.records)
         if kept > MAX_BYTES:
-            return
+            raise TooMany("bytes to keep of it", MAX_BYTES)
+        if count > MAX_RECORDS:
+            raise TooMany("operations in it", MAX_RECORDS)
         for record, born in block.records:
             if last_record is not None and record.sequence > last_record:
                 return
@@ -96,6 +100,7 @@ def chain(objset: Objset) -> Iterator[Block]:
         last = records[-1][0].sequence if records else last
         yield Block(pointer, raw, records)
         pointer = following
+    raise TooMany("blocks in it", MAX_BLOCKS)
 
 
 def _header(objset: Objset) -> tuple[int, int, Blkptr, int, int, int]:

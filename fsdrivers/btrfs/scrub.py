@@ -23,6 +23,7 @@ from fsdrivers.damage import Damage, Place, Totals, cause, named
 from fsdrivers.errors import Corrupt, FsError
 
 RUN = 1 << 20  # bytes of a chunk that are checked at a time
+MAX_LOST = 1024  # runs of one extent, one after the other, that cannot be read until the rest is not tried
 
 
 class Scrub:
@@ -155,7 +156,8 @@ class Scrub:
                             return
                     else:
                         found.append((leg.device.name, copy.offset, cause(error)))
-                        self._bad.update((leg.device.name, copy.offset + at) for at in range(0, size, self._sector))
+                        if segments[0].chunk.profile.parity:
+                            self._bad.update((leg.device.name, copy.offset + at) for at in range(0, size, self._sector))
                 if segments[0].chunk.profile.parity:
                     self._parity.append((pointer.bytenr, size))
             if lost:
@@ -222,7 +224,8 @@ class Scrub:
             for at, why in self._compare(leg.device.read, copy.offset, segment.length, sums):
                 if why:
                     bad.append((name, copy.offset, at, why))
-                    self._bad.add((name, copy.offset + at))
+                    if segment.chunk.profile.parity:
+                        self._bad.add((name, copy.offset + at))
                 else:
                     open_.discard(at)
             self._totals.add_read(name, segment.length)
@@ -306,8 +309,23 @@ class Scrub:
                 continue
             # Of what is not compressed, no more than the file has: the rest may never have been written.
             skip, length = (0, extent.stored) if extent.codec else (extent.skip, extent.length)
+            lost = 0
             for first in range(skip, skip + length, RUN):
-                yield from self._range(extent.address + first, min(RUN, skip + length - first), None)
+                places = list(self._range(extent.address + first, min(RUN, skip + length - first), None))
+                yield from places
+                lost = lost + 1 if places and all(place.damage.lost for place in places) else 0
+                if lost > MAX_LOST:  # an extent without checksums may claim to be as long as it likes
+                    rest = extent.address + first + RUN
+                    yield self._lost(
+                        rest,
+                        max(0, extent.address + skip + length - rest),
+                        Corrupt(
+                            self._volume.name,
+                            f"extent of inode {item.objectid} (none of its last {MAX_LOST} MiB)",
+                            rest,
+                        ),
+                    )
+                    break
 
     def _checksummed(self, tree: int, number: int) -> bool:
         item = self._store.roots.tree_of(tree).find(number, layout.INODE_ITEM, 0)

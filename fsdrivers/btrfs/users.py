@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -24,10 +25,14 @@ class Users:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._keys: list[int] = []  # of the places that are looked for, in order
+        self._longest = 0  # bytes of the longest of them
 
     def named(self, places: list[Place], tops: Iterable[Top]) -> Iterator[Damage]:
         """The damages with the names of files that use them: one walk over the file trees among ``tops``."""
         places.sort(key=lambda place: place.key)
+        self._keys = [place.key for place in places]
+        self._longest = max((place.damage.length for place in places), default=0)
         names: dict[int, str] = {}
         seen: set[int] = set()
         for top in tops:
@@ -64,9 +69,9 @@ class Users:
         end = extent.address + extent.stored
         if not extent.address or end <= places[0].key or extent.address > places[-1].key:
             return
-        for index, place in enumerate(places):
-            inside = extent.address < place.key + place.damage.length and place.key < end
-            if inside and index not in names:
+        for index in range(bisect_right(self._keys, extent.address - self._longest), bisect_left(self._keys, end)):
+            place = places[index]
+            if extent.address < place.key + place.damage.length and index not in names:
                 names[index] = self.path(tree, item.objectid)
 
     def path(self, tree: int, inode: int) -> str:

@@ -55,6 +55,7 @@ class Scrub:
         self._spa, self._store, self._used = spa, spa.store, used
         self._all, self._totals = all_copies, totals
         self._datasets: list[tuple[bool, int, int, Blkptr, int]] = []  # head?, created, object, pointer, since
+        self._upper: set[tuple[int, int, int]] = set()  # blocks of pointers to blocks of pointers that were read
         self._blind = False  # whether pointers were lost: then a birth txg is no proof of having been seen
 
     def run(self) -> Iterator[Damage]:
@@ -144,6 +145,11 @@ class Scrub:
         if pointer.level != level:
             yield self._lost(pointer, what, number, Corrupt(self._spa.name, f"level {pointer.level} in pointer", 0))
             return
+        if level > 1:
+            # Each leads to thousands of blocks, and a disk may say so of one and the same again and again.
+            if pointer.name in self._upper:
+                return
+            self._upper.add(pointer.name)
         data = yield from self._block(pointer, what, number, level > 0 or dnodes)
         if data is None:
             self._blind = self._blind or level > 0 or dnodes

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fsdrivers.shown import short
+
 MAX_NOTES = 100
 MAX_NOTE = 500  # characters of one
 
@@ -18,8 +20,7 @@ class Notes(list[str]):
 
     def append(self, text: str) -> None:
         """Take one more."""
-        if len(text) > MAX_NOTE:
-            text = f"{text[: MAX_NOTE - 3]}..."
+        text = short(text, MAX_NOTE)
         if text in self:  # a handful: a look through them is quick
             return
         if len(self) < self._most:

@@ -21,7 +21,6 @@ MBR_ENTRIES, MBR_ENTRY, MBR_SIGNATURE = 0x1BE, struct.Struct("<B3sB3sII"), b"\x5
 MBR_EXTENDED = frozenset((0x05, 0x0F, 0x85))  # include/linux/msdos_partition.h, v6.12
 MBR_PROTECTIVE = 0xEE
 MBR_FLAGS = frozenset((0x00, 0x80))
-MAX_LOGICAL = 256
 
 # GPT header, 92 bytes at LBA 1 and at the last LBA: 0x00 signature, 0x08 revision, 0x0C header size, 0x10 CRC32 of
 # the header, 0x14 reserved, 0x18 LBA of this header, 0x20 LBA of the other, 0x28 first and 0x30 last usable LBA,
@@ -31,6 +30,7 @@ GPT_HEADER, GPT_SIGNATURE = struct.Struct("<8sIIIIQQQQ16sQIII"), b"EFI PART"
 # 0x38 name in UTF-16LE.
 GPT_ENTRY = struct.Struct("<16s16sQQQ72s")
 MAX_GPT_ENTRIES = 4096
+MAX_NUMBER = 255  # of a partition; the kernel shows no more either: block/partitions/efi.c:efi_partition, v6.12
 MAX_GPT_ENTRY_SIZE = 4096
 
 
@@ -91,6 +91,8 @@ def _mbr(
     for _, _, kind, _, start, count in entries:
         if kind in MBR_EXTENDED and count:
             for logical_start, logical_count, logical_kind in _logical(device, start):
+                if number > MAX_NUMBER:
+                    return
                 yield _mbr_partition(device, number, logical_start, logical_count, logical_kind, disk_id)
                 number += 1
 
@@ -99,7 +101,7 @@ def _logical(device: BlockDevice, extended: int) -> Iterator[tuple[int, int, int
     """(start, count, type) in sectors of each logical partition: a chain of boot records in the extended one."""
     seen: set[int] = set()
     here = extended
-    while here not in seen and len(seen) < MAX_LOGICAL and (here + 1) * 512 <= device.size:
+    while here not in seen and len(seen) < MAX_NUMBER and (here + 1) * 512 <= device.size:
         seen.add(here)
         record = device.read(here * 512, 512)
         if record[0x1FE:] != MBR_SIGNATURE:
@@ -168,7 +170,7 @@ def _gpt_header(device: BlockDevice, sector: int, lba: int) -> _Header | None:
 
 
 def _gpt_entries(device: BlockDevice, sector: int, header: _Header) -> Iterator[Partition]:
-    for index in range(len(header.entries) // header.entry_size):
+    for index in range(min(len(header.entries) // header.entry_size, MAX_NUMBER)):
         kind, uuid, first, last, _, name = GPT_ENTRY.unpack_from(header.entries, index * header.entry_size)
         # Entries that lie outside of the usable area are skipped, as block/partitions/efi.c:is_pte_valid does.
         if kind == bytes(16) or not header.first <= first <= last <= header.last:

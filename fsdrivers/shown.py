@@ -23,6 +23,11 @@ def _escaped(code: int) -> str:
     return f"\\x{code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code:02x}"
 
 
+def short(text: str, most: int) -> str:
+    """``text`` in at most ``most`` characters; what is missing is marked."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def when(nanoseconds: int, form: str = MINUTES) -> str:
     """A time since 1970 in UTC, as time.strftime() has it; its seconds as a number when no calendar goes that far."""
     seconds = nanoseconds // NANO

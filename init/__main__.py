@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 FIRMWARE = "/sys/firmware/efi"
 YEAR_2000 = 946684800  # seconds since 1970
+MAX_TOLD = 200  # entries that are printed: a slow line takes its time for each
 GRACE = 5  # seconds to read the error before poolboot.on-error= acts
 ALONE = 5  # seconds between looks for a console when there is none
 
@@ -135,10 +136,12 @@ def boot(machine: Machine) -> None:
     entries = found.entries()
     for note in found.notes:
         console.once(f"note: {note}")
-    for number, entry in enumerate(entries, 1):
+    for number, entry in enumerate(entries[:MAX_TOLD], 1):
         console.say(f"entry {number} {entry.title} ({entry.source})")
         for note in entry.notes:
             console.once(f"note: {entry.id}: {note}")
+    if len(entries) > MAX_TOLD:
+        console.say(f"and {len(entries) - MAX_TOLD} more entries, which the menu lists")
 
     keeper = machine.keeper = Keeper(machine.disks.devices, config, Variables(), machine.modules)
     choice = keeper.choose(found)

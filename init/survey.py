@@ -9,6 +9,7 @@ from typing import TypeVar
 from fsdrivers import bounds, pools
 from fsdrivers.block import BlockDevice
 from fsdrivers.errors import Fault, FsError, OutOfBounds
+from fsdrivers.notes import Notes
 from fsdrivers.pool import Pool
 from init import entries, roots
 from init.config import BootConfig
@@ -20,6 +21,9 @@ from init.roots import BootRoot
 T = TypeVar("T")
 
 
+MAX_NOTES = 200  # of all disks together: they are printed at each boot
+
+
 class Survey:
     """The pools on some disks.  Labels are read at once, trees and entries when they are asked for."""
 
@@ -27,7 +31,7 @@ class Survey:
         self.config = config
         self.wanted = roots.wanted(config.root)
         self.narrow = roots.wanted(config.narrow)  # leaves pools out, and is no reason to trust the others more
-        self.notes: list[str] = [self.wanted.problem] if self.wanted.problem else []
+        self.notes = Notes([self.wanted.problem] if self.wanted.problem else [], MAX_NOTES)
         self._devices = tuple(devices)
         self.pools: list[Pool] = pools.assemble(self._devices, self._complain)
         self._entries: list[BootEntry] | None = None
@@ -36,8 +40,7 @@ class Survey:
 
     def note(self, text: str) -> None:
         """Remember something that a person may want to know, once."""
-        if text not in self.notes:
-            self.notes.append(text)
+        self.notes.append(text)
 
     def _complain(self, error: FsError) -> None:
         self.note(str(error))

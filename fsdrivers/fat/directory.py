@@ -8,6 +8,11 @@ from typing import NamedTuple
 from fsdrivers.fat import layout
 
 _NANO = 1_000_000_000
+# By the attributes of a slot: 1 for a label.
+_LABELS = bytes(
+    bool(attributes & layout.ATTR_VOLUME) and attributes & layout.ATTR_MASK != layout.ATTR_EXT
+    for attributes in range(256)
+)
 _DAYS_TO_1970 = 719162  # from the year 1 on
 _DAYS_BEFORE_MONTH = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
 
@@ -42,6 +47,17 @@ def slots(raw: bytes) -> int:
     marks = raw[:: layout.ENTRY.size]
     free = marks.find(layout.FREE)
     return len(marks) if free < 0 else free
+
+
+def label(raw: bytes) -> str | None:
+    """The volume's label in the bytes of a root directory: nobody has to understand all of it for that."""
+    kinds = raw[11 : slots(raw) * layout.ENTRY.size : layout.ENTRY.size].translate(_LABELS)
+    found = -1
+    while (found := kinds.find(b"\1", found + 1)) >= 0:
+        at = found * layout.ENTRY.size
+        if raw[at] != layout.DELETED:
+            return _short_name(raw[at : at + 11], 0).replace(".", "")
+    return None
 
 
 def entries(raw: bytes, places: list[tuple[int, int]], is_32: bool) -> Iterator[Entry]:

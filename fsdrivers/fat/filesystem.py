@@ -14,7 +14,7 @@ from fsdrivers.fat.volume import Chain, Run, Volume
 from fsdrivers.filesystem import DIRECTORY, FILE, DirEntry, Filesystem, Piece, Stat
 
 CACHED, CACHED_SIZES = 64, 4096  # directories and chains, and sizes of directories, that are kept
-MAX_SLOTS = 1 << 18  # of all directories that are read: four times what one may have
+MAX_SLOTS = 3 << 16  # of all directories that are read: three times what one may have
 
 _ROOT = Entry(0, "/", "/", layout.ATTR_DIR, 0, 0, b"")
 # What the kernel shows without mount options: root's, nobody else may write.
@@ -34,9 +34,8 @@ class FatFilesystem(Filesystem):
         self._sizes: dict[int, int] = {}  # likewise
         self._chains: dict[Entry, Chain] = {}
         self._left = MAX_SLOTS
-        self.label = ""
-        self._children(_ROOT)
-        self.label = self.label or volume.label
+        label = directory.label(self._raw(_ROOT)[0])
+        self.label = volume.label if label is None else label
 
     def root(self) -> Entry:
         return _ROOT
@@ -112,11 +111,7 @@ class FatFilesystem(Filesystem):
             found, others = {}, 0
             for entry in self._read(node):
                 name = entry.name.upper()
-                if entry.attributes & layout.ATTR_VOLUME:
-                    if node == _ROOT:
-                        self.label = self.label or entry.alias.replace(".", "")
-                    continue
-                if entry.alias in (".", ".."):
+                if entry.attributes & layout.ATTR_VOLUME or entry.alias in (".", ".."):
                     continue
                 if not name or "/" in name or "\0" in name:
                     others += 1
@@ -133,6 +128,16 @@ class FatFilesystem(Filesystem):
 
     def _read(self, node: Entry) -> Iterator[Entry]:
         """All entries of a directory as they lie on the disk."""
+        raw, places = self._raw(node)
+        # Directories may share their clusters: a few of these would make thousands of large ones.
+        self._left -= directory.slots(raw)
+        if self._left < 0:
+            name = self._volume.device.name
+            raise TooLarge(f"{name}: all directories that are read", MAX_SLOTS - self._left, MAX_SLOTS)
+        return directory.entries(raw, places, self._volume.bits == 32)
+
+    def _raw(self, node: Entry) -> tuple[bytes, list[tuple[int, int]]]:
+        """The bytes of a directory, and its parts as directory.entries() has them."""
         volume = self._volume
         parts: list[bytes] = []
         places, at = [], 0
@@ -144,12 +149,7 @@ class FatFilesystem(Filesystem):
                 places.append((at, start))
                 parts.append(volume.device.read(start, min(length, layout.MAX_DIRECTORY - at)))
                 at += len(parts[-1])
-        raw = b"".join(parts)
-        # Directories may share their clusters: a few of these would make thousands of large ones.
-        self._left -= directory.slots(raw)
-        if self._left < 0:
-            raise TooLarge(f"{volume.device.name}: all directories that are read", MAX_SLOTS - self._left, MAX_SLOTS)
-        return directory.entries(raw, places, volume.bits == 32)
+        return b"".join(parts), places
 
     def _first(self, node: Entry) -> int:
         """The cluster that a directory begins in, -1 for the root of a FAT12 or FAT16, which lies in none."""

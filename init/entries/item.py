@@ -11,8 +11,9 @@ from init.entries.mounts import BOOT, Mounted
 MAX_ITEMS = 512  # entries of one source
 MAX_CONFIG = 4 << 20  # bytes of one configuration file
 MAX_OPTIONS = 1 << 14  # characters of a command line: eight times what any kernel keeps
+MAX_TITLE = 256  # characters that are shown
 MAX_INITRDS = 32  # of one entry
-MAX_TEXT = 1 << 19  # characters of all entries of one source: they may all take in the same long text
+MAX_TEXT = 1 << 20  # characters of all entries of one source: they may all take in the same long text
 MAX_LOOKS = 4096  # files that one source looks for
 
 

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from fsdrivers.errors import FsError, NotADirectory, NotFound
 from fsdrivers.filesystem import DIRECTORY, FILE, File, Filesystem
+from fsdrivers.shown import short
 from init.config import BootConfig
 from init.entries import cmdline, shellvars
 from init.entries.entry import BootEntry
-from init.entries.item import MAX_ITEMS
+from init.entries.item import MAX_ITEMS, MAX_TITLE
 from init.kernel import image
 from init.roots import OS_RELEASE, BootRoot, is_nixos, looks_like_root
 
@@ -201,7 +202,7 @@ def pretty_name(filesystem: Filesystem) -> str:
         except FsError:
             continue
         values, _ = shellvars.parse(text.decode("utf-8", "replace"))
-        return values.get("PRETTY_NAME") or values.get("NAME") or "Linux"
+        return short(values.get("PRETTY_NAME") or values.get("NAME") or "Linux", MAX_TITLE)
     return "Linux"
 
 

@@ -31,12 +31,11 @@ class Choice(NamedTuple):
 
 def arrange(entries: Sequence[BootEntry]) -> list[BootEntry]:
     """The entries as they are numbered: roots in the order they were found, in each the best kernel first."""
-    places: list[str] = []
+    places: dict[str, int] = {}
     for entry in entries:
-        if entry.place.where not in places:
-            places.append(entry.place.where)
+        places.setdefault(entry.place.where, len(places))
     best = sorted(entries, key=lambda entry: entry.sort_key, reverse=True)
-    return _told_apart(sorted(best, key=lambda entry: places.index(entry.place.where)))
+    return _told_apart(sorted(best, key=lambda entry: places[entry.place.where]))
 
 
 def _told_apart(entries: Sequence[BootEntry]) -> list[BootEntry]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 from fsdrivers.block import BlockDevice
 from fsdrivers.bounds import attempt
@@ -12,12 +13,14 @@ from fsdrivers.errors import FsError
 from fsdrivers.filesystem import File, Filesystem
 from fsdrivers.notes import Notes
 from fsdrivers.partitions import Partition, partitions
+from fsdrivers.pool import Pool, Root
+from fsdrivers.shown import short
 from init import config as _config
 from init import roots
 from init.config import BootConfig
 from init.entries import bls, blsrules, cmdline, grubenv, kernels, snapshots, uki
 from init.entries.entry import BootEntry, Counter, Whole
-from init.entries.item import DEVICE_TREE, Item, Listing, has_uuid, in_boot, is_file, locate
+from init.entries.item import DEVICE_TREE, MAX_TITLE, Item, Listing, has_uuid, in_boot, is_file, locate
 from init.entries.mounts import BOOT, at_boot
 from init.kernel import image, pe
 from init.roots import TOP_LEVEL, BootRoot
@@ -85,7 +88,7 @@ def find(place: BootRoot, config: BootConfig, note: Note) -> Iterator[BootEntry]
             if trees.is_snapshot(item):
                 earlier += 1
                 continue
-            if other := _environment(item.options, place):
+            if other := trees.environment(item):
                 # Written for what this one is a clone of, or for another one with the same /boot.
                 note(f"{place.where}: entry {item.title!r} is passed over: it is for {other}")
                 continue
@@ -173,7 +176,7 @@ def _whose(options: str, places: Sequence[BootRoot], beside: set[str]) -> BootRo
     none: its initrd knows), or the one on the root partition of the same disk, as systemd-gpt-auto-generator(8) has it.
     """
     named = next((place for place in places if names(options, place)), None)
-    values = dict(_config.parse(options))
+    values = _values(options)
     init, root = values.get("init"), values.get("root") or ""
     if named is not None or root not in ("", "fstab", "gpt-auto"):
         return named
@@ -250,26 +253,67 @@ def _items(filesystem: Filesystem, where: str, note: Note) -> Iterator[tuple[Ite
         chosen = chosen or listing.default is not None
 
 
+class _Named(NamedTuple):
+    """What root= and rootflags= in a command line name: a pool, and the tree in it by the one or the other."""
+
+    wanted: roots.Wanted
+    subvol: str | None  # without the slashes around it
+    number: int | None
+
+    def meant(self, pool: Pool) -> bool:
+        """Whether it is ``pool``; not by forms that only a device could tell."""
+        return self.wanted.key in ("uuid", "label", "zfs", "kind") and self.wanted.matches(pool)
+
+
+@lru_cache(maxsize=16)
+def _values(options: str) -> dict[str, str | None]:
+    """The parameters of a command line by their names: each is asked about every root and its snapshots."""
+    return dict(_config.parse(options))
+
+
+@lru_cache(maxsize=16)
+def _named(options: str) -> _Named:
+    values = _values(options)
+    flags = values.get("rootflags") or ""
+    subvol = _config.flag(flags, "subvol")
+    return _Named(
+        roots.wanted(values.get("root") or ""),
+        None if subvol is None else subvol.strip("/"),
+        _config.number(_config.flag(flags, "subvolid")),
+    )
+
+
 def names(options: str, place: BootRoot) -> bool:
     """Whether root= and rootflags= in a command line name ``place``; not for forms that only a device could tell."""
-    values = dict(_config.parse(options))
-    wanted = roots.wanted(values.get("root") or "")
-    if wanted.key not in ("uuid", "label", "zfs", "kind") or not wanted.matches(place.pool):
-        return False
-    if place.pool.kind == "zfs":
-        return wanted.tree == place.root.name if wanted.tree else place.root.default
-    flags = values.get("rootflags") or ""
-    subvol, number = _config.flag(flags, "subvol"), _config.number(_config.flag(flags, "subvolid"))
-    if number is not None:
-        return place.root.id == (number or TOP_LEVEL)
-    if subvol is not None:
-        return subvol.strip("/") == ("" if place.root.id == TOP_LEVEL else place.root.name.strip("/"))
-    return place.root.default
+    named = _named(options)
+    return named.meant(place.pool) and _Index(place.pool, [place.root]).has(named)
+
+
+class _Index:
+    """Trees of one pool, to be found by what a command line names."""
+
+    def __init__(self, pool: Pool, trees: Iterable[Root]) -> None:
+        self._zfs = pool.kind == "zfs"
+        self._names: set[str] = set()
+        self._ids: set[int] = set()
+        self._default = False
+        for root in trees:
+            self._names.add(root.name if self._zfs else roots.path_of(root))
+            self._ids.add(root.id)
+            self._default = self._default or root.default
+
+    def has(self, named: _Named) -> bool:
+        """Whether one of them is ``named``."""
+        if self._zfs:
+            return named.wanted.tree in self._names if named.wanted.tree else self._default
+        if named.number is not None:
+            return (named.number or TOP_LEVEL) in self._ids
+        return named.subvol in self._names if named.subvol is not None else self._default
 
 
 def _dataset(options: str, place: BootRoot) -> str:
     """The file system of ``place``'s ZFS pool that root= names, "" when it names none in there."""
-    root = dict(_config.parse(options)).get("root") or ""
+    root = _values(options).get("root") or ""
     wanted = roots.wanted(root)
     if place.pool.kind != "zfs":
         return ""
@@ -279,19 +323,9 @@ def _dataset(options: str, place: BootRoot) -> str:
     return wanted.tree if wanted.matches(place.pool) else ""
 
 
-def _environment(options: str, place: BootRoot) -> str:
-    """The other file system of the same ZFS pool that root= names, "" when it names none that there is."""
-    name = _dataset(options, place)
-    try:
-        found = name != place.root.name and any(root.name == name for root in place.pool.roots())
-    except FsError:
-        return ""
-    return name if found else ""
-
-
 def _own(options: str, place: BootRoot) -> bool:
     """Whether an entry that lies in ``place`` is for it: it names it, or nothing that could be another one."""
-    values = dict(_config.parse(options))
+    values = _values(options)
     wanted = roots.wanted(values.get("root") or "")
     if names(options, place) or wanted.key == "device" or values.get("root") in (None, "", "gpt-auto"):
         return True
@@ -319,7 +353,7 @@ def _entry(
         own = _own(item.options, place)
         text = cmdline.stated(item.options, place, config, own, _initrd(files, item))
         if not own:
-            other = dict(_config.parse(item.options)).get("root") != "fstab"  # which its initrd knows
+            other = _values(item.options).get("root") != "fstab"  # which its initrd knows
             remarks += ["its command line names another root than the one that it lies in"] if other else []
     version = _release(item, place, files)
     if not item.initrds:
@@ -327,7 +361,7 @@ def _entry(
     remarks += kernels.without_modules(place, version)
     return BootEntry(
         id=f"{where.removesuffix('/')}/{item.id}",
-        title=item.title,
+        title=short(item.title, MAX_TITLE),
         source=where,
         place=place,
         kernel=item.kernel,
@@ -360,7 +394,7 @@ def _whole(
     there = partition if files is not place.boot or path.startswith(BOOT + "/") else None
     return BootEntry(
         id=f"{where.removesuffix('/')}/{item.id}",
-        title=item.title,
+        title=short(item.title, MAX_TITLE),
         source=where,
         place=place,
         kernel=path,
@@ -425,7 +459,9 @@ class _Trees:
     def __init__(self, place: BootRoot) -> None:
         self._place = place
         self._opened: dict[str, Filesystem | None] = {}
-        self._snapshots: list[BootRoot] | None = None
+        self._snapshots: _Index | None = None
+        self._all: frozenset[str] | None = None
+        self._prefixes: dict[str, str] | None = None
 
     def open(self, item: Item) -> tuple[Filesystem, Item] | None:
         """The tree that holds ``item``'s kernel and initrds, and the item with paths in it; None for another pool."""
@@ -433,10 +469,8 @@ class _Trees:
             return self._place.files, item
         if item.device != "top":
             return None
-        for prefix, name in self._prefixes():
-            paths = (item.kernel, *item.initrds)
-            if not all(path.startswith(prefix + "/") for path in paths):
-                continue
+        paths = (item.kernel, *item.initrds)
+        for prefix, name in self._prefixed(paths):
             tree = self._tree(name)
             inside = [path.removeprefix(prefix) for path in paths]
             if tree is not None and all(is_file(tree, path) for path in inside):
@@ -447,24 +481,48 @@ class _Trees:
         """Whether the command line of ``item`` names a snapshot of the root: grub-btrfs and Ubuntu's 10_linux_zfs make
         an entry for each kernel in each of them."""
         if self._snapshots is None:
-            self._snapshots = [self._place._replace(root=one.root) for one in snapshots.of(self._place, lambda _: None)]
-        return any(names(item.options, one) for one in self._snapshots)
+            found = snapshots.of(self._place, lambda _: None)
+            self._snapshots = _Index(self._place.pool, [one.root for one in found])
+        named = _named(item.options)
+        return named.meant(self._place.pool) and self._snapshots.has(named)
 
-    def _prefixes(self) -> list[tuple[str, str]]:
-        """(what a boot loader writes in front of a path, the root's name), the longest first."""
+    def environment(self, item: Item) -> str:
+        """The other file system of the same ZFS pool that root= names, "" when it names none that there is."""
+        name = _dataset(item.options, self._place)
+        return name if name != self._place.root.name and name in self._names() else ""
+
+    def _names(self) -> frozenset[str]:
+        """The names of all trees of the pool."""
+        if self._all is None:
+            try:
+                self._all = frozenset(root.name for root in self._place.pool.roots())
+            except FsError:
+                self._all = frozenset()
+        return self._all
+
+    def _prefixed(self, paths: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """(what a boot loader writes in front of all of ``paths``, the root's name), the longest first."""
+        if self._prefixes is None:
+            self._prefixes = dict(self._find_prefixes())
+        above = paths[0]
+        while above:
+            above = above.rpartition("/")[0]
+            if above in self._prefixes and all(path.startswith(f"{above}/") for path in paths):
+                yield above, self._prefixes[above]
+
+    def _find_prefixes(self) -> Iterator[tuple[str, str]]:
         pool = self._place.pool
-        try:
-            found = pool.roots()
-        except FsError:
-            return []
-        prefixes = []
-        for root in found:
+        for name in self._names():
             if pool.kind == "zfs":
-                dataset, _, snapshot = root.name.partition("@")
-                prefixes.append((f"/{dataset.partition('/')[2]}@{snapshot}", root.name))
-            else:
-                prefixes.append(("" if root.id == TOP_LEVEL else "/" + root.name.strip("/"), root.name))
-        return sorted(prefixes, key=lambda prefix: -len(prefix[0]))
+                dataset, _, snapshot = name.partition("@")
+                yield f"/{dataset.partition('/')[2]}@{snapshot}", name
+        if pool.kind == "zfs":
+            return
+        try:
+            for root in pool.roots():
+                yield ("/" + path if (path := roots.path_of(root)) else ""), root.name
+        except FsError:
+            return
 
     def _tree(self, name: str) -> Filesystem | None:
         if name not in self._opened:

@@ -32,6 +32,7 @@ DIRECTORY = "EFI/poolboot"
 TEMPORARY = ".tmp"
 MOUNTPOINT = "/run/poolboot/esp"
 
+MAX_PARTITIONS = 16  # of one disk
 MARGIN = 1 << 20  # bytes that stay free: directories grow, and a full FAT serves nobody
 CPIO_ALIGN = 4  # bytes between concatenated initrds; init/initramfs.c:unpack_to_rootfs, v6.12
 CHUNK = 1 << 20
@@ -55,10 +56,11 @@ class Content(NamedTuple):
 
 
 def all_of(devices: Iterable[BlockDevice]) -> Iterator[Partition]:
-    """Every ESP on some disks."""
+    """Every ESP on some disks, MAX_PARTITIONS of each at most."""
     for device in devices:
         try:
-            yield from (one for one in partitions.partitions(device) if one.type in TYPES)
+            found = [one for one in partitions.partitions(device) if one.type in TYPES]
+            yield from found[:MAX_PARTITIONS]
         except FsError:  # a damaged table is somebody else's to report
             continue
 

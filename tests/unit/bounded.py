@@ -18,6 +18,7 @@ from typing import NamedTuple
 from fsdrivers.errors import FsError
 
 SECONDS, MEBIBYTES = 1.0, 64
+TRIES = 3
 PATIENCE = 10  # times the bound, until the process is ended: how far a call goes beyond it is worth knowing
 
 
@@ -32,8 +33,21 @@ def bounded(call: Callable[[], object], seconds: float = SECONDS, mebibytes: flo
     """The end of ``call``; fails when it takes ``seconds`` of the processor or more, or memory beyond ``mebibytes``,
     or raises anything but FsError.
 
-    Memory is what the process grew by at its peak, native libraries included.
+    Memory is what the process grew by at its peak, native libraries included.  A processor that others use, too, is
+    slower now and then: a call that is nearly quick enough has another try.
     """
+    for _ in range(TRIES):
+        took, grew, fine, value, error = _measured(call, seconds)
+        assert fine, f"no FsError: {error}"
+        if took < seconds or took >= 2 * seconds:
+            break
+    assert took < seconds, f"{took:.2f} s, the bound is {seconds:g} s"
+    assert grew < mebibytes, f"{grew:.0f} MiB, the bound is {mebibytes:g} MiB"
+    return Ended(value, error)
+
+
+def _measured(call: Callable[[], object], seconds: float) -> tuple[float, float, bool, object, str]:
+    """Seconds and mebibytes that ``call`` took, whether its end was one of ours, its value, its error in words."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: the child uses none of them
@@ -48,11 +62,8 @@ def bounded(call: Callable[[], object], seconds: float = SECONDS, mebibytes: flo
         number = os.WTERMSIG(status)
         assert number == signal.SIGXCPU, f"the call ended its process: {signal.Signals(number).name}"
         raise AssertionError(f"more than {seconds * PATIENCE:g} s, the bound is {seconds:g} s")
-    took, grew, fine, value, error = pickle.loads(raw)
-    assert fine, f"no FsError: {error}"
-    assert took < seconds, f"{took:.2f} s, the bound is {seconds:g} s"
-    assert grew < mebibytes, f"{grew:.0f} MiB, the bound is {mebibytes:g} MiB"
-    return Ended(value, error)
+    found: tuple[float, float, bool, object, str] = pickle.loads(raw)
+    return found
 
 
 def _in_child(call: Callable[[], object], writer: int, patience: float) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import struct
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
+from bounded import bounded
 
 from fsdrivers.block import FileDevice, Slice
 from fsdrivers.errors import Corrupt, ReadError
@@ -148,3 +152,45 @@ def test_slices_keep_to_themselves(tmp_path: Path) -> None:
     for offset, length in ((512, 1), (-1, 2), (0, 513), (1 << 70, 1)):
         with pytest.raises(ReadError, match="part"):
             part.read(offset, length)
+
+
+def table(entries: bytes, count: int, size: int, sectors: int = 1 << 20) -> bytes:
+    """The first sectors of a disk with a GPT of these entries, which need not be well-formed."""
+    header = bytearray(
+        struct.pack("<8sIIIIQQQQ16sQIII", b"EFI PART", 0x10000, 92, 0, 0, 1, sectors - 1, 34, sectors - 34,
+                    b"d" * 16, 2, count, size, zlib.crc32(entries))
+    )  # fmt: skip
+    struct.pack_into("<I", header, 16, zlib.crc32(bytes(header)))
+    mbr = bytearray(512)
+    struct.pack_into("<B3sB3sII", mbr, 0x1BE, 0, b"", 0xEE, b"", 1, 0xFFFFFFFF)
+    mbr[510:] = b"\x55\xaa"
+    return bytes(mbr) + bytes(header).ljust(512, b"\0") + entries
+
+
+@pytest.mark.parametrize("size", [128, 4096])
+def test_thousands_of_partitions_in_the_same_place(tmp_path: Path, size: int) -> None:
+    """As many are listed as the kernel has numbers for, whatever the table has."""
+    one = struct.pack("<16s16sQQQ72s", b"t" * 16, b"u" * 16, 2048, 1 << 19, 0, "\x1b[2J".encode("utf-16-le"))
+    path = tmp_path / "d.img"
+    path.write_bytes(table(one.ljust(size, b"\0") * 4096, 4096, size))
+    os.truncate(path, 1 << 29)
+    assert bounded(lambda: [part.number for part in read(path)]).value == list(range(1, 256))
+
+
+def test_a_chain_of_logical_partitions_that_does_not_end(tmp_path: Path) -> None:
+    """Each record has three partitions and a link to the next one, the last one back to the first."""
+
+    def record(following: int) -> bytes:
+        raw = bytearray(512)
+        for number in range(3):
+            struct.pack_into("<B3sB3sII", raw, 0x1BE + 16 * number, 0, b"", 0x83, b"", 1, 1)
+        struct.pack_into("<B3sB3sII", raw, 0x1BE + 48, 0, b"", 5, b"", following, 1)
+        raw[510:] = b"\x55\xaa"
+        return bytes(raw)
+
+    path = tmp_path / "d.img"
+    mbr = bytearray(512)
+    struct.pack_into("<B3sB3sII", mbr, 0x1BE, 0, b"", 5, b"", 1, 60_000)
+    mbr[510:] = b"\x55\xaa"
+    path.write_bytes(bytes(mbr) + b"".join(record(number % 50_000) for number in range(1, 50_001)))
+    assert bounded(lambda: [part.number for part in read(path)]).value == list(range(5, 256))

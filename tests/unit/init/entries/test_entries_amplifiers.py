@@ -9,7 +9,7 @@ from bounded import bounded
 from entrytrees import Tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from init_doubles import MemoryPool, system
+from init_doubles import UUID, MemoryPool, system
 from peimages import pe
 
 from init import config, entries
@@ -239,6 +239,30 @@ def test_kernels_that_are_links_into_a_maze() -> None:
     where = system("6.1")
     where["boot"] |= {**maze(), "d": {}, **{f"vmlinuz-{number}": "l0" for number in range(4000)}}  # type: ignore[operator]
     assert bounded(find(where)).value
+
+
+def test_an_entry_for_each_of_hundreds_of_snapshots() -> None:
+    """Who is asked about every entry has to know at once: grub-btrfs writes as many entries as there are snapshots."""
+    where = system("6.1")
+    files = {
+        f"{number}.conf": f"linux /boot/vmlinuz-6.1\noptions root=UUID={UUID} "
+        f"rootflags=subvol=@/.snapshots/{number}/snapshot {'x' * 500}\n".encode()
+        for number in range(500)
+    }
+    where["boot"]["loader"] = {"entries": files}  # type: ignore[index]
+    old = {f"@/.snapshots/{number}/snapshot": {} for number in range(500)}
+    pool = MemoryPool({"@": where, **old}, readonly=tuple(old))  # type: ignore[arg-type]
+
+    def left_out() -> list[str]:
+        notes: list[str] = []
+        root = next(root for root in pool.roots() if root.name == "@")
+        found = entries.find(BootRoot(pool, root, pool.open("@")), config.read(""), notes.append)
+        return [str(len(found)), *notes]
+
+    found = bounded(left_out).value
+    assert isinstance(found, list)
+    assert found[0] == "1"
+    assert any("500 entries for its snapshots are left out" in note for note in found)
 
 
 @given(st.text("-._~+ rcoldbak0123456789aRC", max_size=40), st.text("-._~+ rcoldbak0123456789aRC", max_size=40))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -68,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
         f"{CMDLINE} {options.append}".strip(),
         disks,
         memory=options.memory,
+        cpus=min(2, len(os.sched_getaffinity(0))),  # nothing else is at work by now
         log=log,
         echo=sys.stdout.buffer,
     )

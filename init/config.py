@@ -273,8 +273,8 @@ def _seconds(name: str, value: str | None, default: float, warnings: list[str]) 
 
 
 def _count(name: str, value: str | None, warnings: list[str]) -> int | None:
-    if value is not None and value.isascii() and value.isdecimal() and int(value[:9]) <= MAX_TRIES:
-        return int(value)
+    if value is not None and value.isascii() and (count := number(value)) is not None and count <= MAX_TRIES:
+        return count
     warnings.append(f"{name}={value or ''}: wants a number between 0 and {MAX_TRIES}; using the default")
     return None
 

@@ -15,6 +15,7 @@ from init.roots import TOP_LEVEL, BootRoot, absent
 MAX_FILE = 1 << 18  # bytes of a configuration file
 MAX_FILES = 1 << 19  # of all of them together
 MAX_DROP_INS = 64
+MAX_INITRDS = 32  # of one root that may be unpacked to see who made them
 MAX_TEMPLATE = 4096  # characters of the settings: twice what most kernels keep
 
 KERNEL_CMDLINE = ("/etc/kernel/cmdline", "/usr/lib/kernel/cmdline")
@@ -45,6 +46,7 @@ class Settings:
         self._words = _config.split(template)
         self._whole = bool(config.cmdline) and any(name == "root" for name, _ in _config.parse(template))
         self._text = ""
+        self._looks = MAX_INITRDS
 
     def line(self, initrd: Callable[[], File | None]) -> str:
         """The complete command line for a kernel, whose ``initrd`` may show how it is told its root.
@@ -54,7 +56,10 @@ class Settings:
         if self._whole:
             return _finish(self._words, self._config)
         if not self._text or self._place.pool.kind == "zfs":  # on btrfs all kernels are told it alike
-            self._text = _finish(_with_root(self._words, self._place, initrd()), self._config)
+            self._looks -= 1
+            self._text = _finish(
+                _with_root(self._words, self._place, initrd() if self._looks >= 0 else None), self._config
+            )
         return self._text
 
 

@@ -35,7 +35,7 @@ _BY_ID = {
     "fedora": DRACUT, "rhel": DRACUT, "centos": DRACUT, "suse": DRACUT, "opensuse": DRACUT, "void": DRACUT,
     "chimera": INITRAMFS_TOOLS,
 }  # fmt: skip
-MAX_INITRD = 32 << 20  # unpacked bytes of an initrd in which names are looked for
+MAX_INITRD = 32 << 20  # bytes of an initrd, packed and unpacked, in which names are looked for
 MAX_OS_RELEASE = 1 << 16
 MAX_EARLY_FILES = 256  # entries and stretches of padding of the archives in front
 MAX_NAME = 4096
@@ -126,7 +126,7 @@ def _inside(initrd: File) -> str:
     tail, seen = b"", 0
     try:
         start = _compressed_at(initrd)
-        for chunk in formats.decompressed(Part(initrd, initrd.path, start, initrd.size - start)):
+        for chunk in formats.decompressed(Part(initrd, initrd.path, start, min(initrd.size - start, MAX_INITRD))):
             text = tail + chunk
             for name, maker in _INSIDE.items():
                 if name in text:

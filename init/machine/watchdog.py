@@ -19,6 +19,7 @@ LONGEST, SHORTEST = 3600, 1  # seconds
 HELD = 60  # seconds that a period has at least while kernel and initrd are loaded
 
 MAX_DEVICES = 8
+MAX_DIGITS = 9  # of a period that somebody asks for
 SOFTWARE = "Software Watchdog"  # drivers/watchdog/softdog.c, v6.12: does not outlive the kernel
 
 AUTO, OFF = "auto", "off"
@@ -41,7 +42,7 @@ class Watchdog:
             return "" if wish == AUTO else "warning: poolboot.watchdog=: this machine has no watchdog"
         try:
             self.fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-            self.seconds = self._period(int(wish) if wish.isdecimal() else 0)
+            self.seconds = self._period(int(wish[:MAX_DIGITS]) if wish.isdecimal() else 0)
         except OSError as error:
             return f"warning: watchdog {path}: {error.strerror}"
         signal.signal(signal.SIGALRM, lambda number, frame: self.ping())

@@ -63,6 +63,15 @@ def test_a_quoted_value_is_read_back_or_refused(value: str) -> None:
     assert "\n" not in word
 
 
+@pytest.mark.parametrize("knob", ["tries", "timeout", "wait", "watchdog", "entry", "initrd", "debug", "x" * 9000])
+@pytest.mark.parametrize("value", ["0" * 9000, "9" * 9000, "1e999", "nan", "\u0663" * 30, "", ",", "-1"])
+def test_no_value_of_a_knob_is_too_much(knob: str, value: str) -> None:
+    read = config.read(f"poolboot.{knob}={value} rootdelay={value} rootflags=subvolid={value}")
+    assert 0 <= read.timeout <= config.MAX_SECONDS
+    assert read.tries is None or 0 <= read.tries <= config.MAX_TRIES
+    assert read.subvolid is None or read.subvolid < 10**config.MAX_DIGITS
+
+
 def test_knobs() -> None:
     read = config.read(
         "root=LABEL=tank rootflags=compress=zstd,subvol=/@root console=tty0 console=ttyS0,115200 "

@@ -176,13 +176,21 @@ def _entries(dnode: Dnode, where: int, data: bytes, order: str, wide: bool) -> I
         name = _array(dnode, where, chunks, count, order, name_chunk, name_bytes)
         raw = _array(dnode, where, chunks, count, order, value_chunk, value_bytes)
         # The integers of a value are big-endian on every machine.
-        yield name if wide else name[:-1], struct.unpack(f">{value_length}{_INTEGERS[width]}", raw)
+        value = (
+            (int.from_bytes(raw, "big"),)
+            if value_length == 1
+            else struct.unpack(f">{value_length}{_INTEGERS[width]}", raw)
+        )
+        yield name if wide else name[:-1], value
 
 
 def _array(
     dnode: Dnode, where: int, chunks: memoryview, count: int, order: str, index: int, length: int
 ) -> bytes:  # fmt: skip
     """``length`` bytes from the chain of array chunks that starts at ``index``."""
+    if length <= layout.ZAP_ARRAY_BYTES and index < count and chunks[index * ZAP_CHUNK] == layout.ZAP_CHUNK_ARRAY:
+        start = index * ZAP_CHUNK + 1  # most names and values have one chunk
+        return bytes(chunks[start : start + length])
     parts = []
     left = length
     unpack = layout.ZAP_LEAF_ARRAY[order].unpack_from

@@ -189,6 +189,8 @@ class Dnode:
     def _hole_end(self, number: int) -> int:
         """The byte where the hole at block ``number`` ends at the earliest: skips what no indirect block covers."""
         shift = int(self.indirect_shift) - 7
+        if self.levels > 1 and self._lowest[0] == number >> shift:  # its own pointer is the hole, and nothing above it
+            return (number + 1) * self.block_size
         for level in range(self.levels - 1, 0, -1):
             # Whether the pointer to the level below is itself a hole.
             if self._missing_above(number, level):

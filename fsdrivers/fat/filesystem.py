@@ -74,18 +74,12 @@ class FatFilesystem(Filesystem):
         """The runs of the clusters number ``first`` to ``last`` (exclusive) of a regular file, cut where a piece is
         large enough, each with the number of its first cluster."""
         chain, most = self._chain(entry), max(1, fs.CHUNK // self._volume.cluster)
-        start, length, number = 0, 0, first
-        for cluster in chain.clusters(last - first, first):
-            if length and (cluster != start + length or length >= most):
-                yield Run(start, length), number
-                number, length = number + length, 0
-            if not length:
-                start = cluster
-            length += 1
-        if length:
-            yield Run(start, length), number
-        if number + length < last:
-            self._too_short(entry, number + length)
+        number = first
+        for run in chain.runs(last - first, first, most):
+            yield run, number
+            number += run.length
+        if number < last:
+            self._too_short(entry, number)
 
     def _chain(self, entry: Entry) -> Chain:
         """The clusters of a regular file."""

@@ -33,31 +33,42 @@ class Chain:
         # (R. P. Brent, "An improved Monte Carlo factorization algorithm", 1980).
         self._old, self._renew = -1, 1
 
-    def clusters(self, count: int, start: int = 0) -> Iterator[int]:
-        """At most ``count`` clusters from number ``start`` on.  Raises Corrupt for one that cannot be in use, and when
-        they go round."""
-        volume = self._volume
-        number = min(start // SPACING, len(self._marks) - 1) * SPACING
-        cluster = self._marks[number // SPACING]
-        while number < start + count:
-            if not layout.FIRST_CLUSTER <= cluster < volume.end:
-                if number and cluster >= layout.END[volume.bits]:
-                    return
-                self._corrupt("", cluster)
-            if number >= start:
-                yield cluster
-            cluster, number = volume.following(cluster), number + 1
-            if number > self._far:
-                self._go_on(number, cluster)
+    def runs(self, count: int, start: int = 0, most: int = 1 << 32) -> Iterator[Run]:
+        """At most ``count`` clusters from number ``start`` on, in runs of at most ``most`` clusters.
 
-    def _go_on(self, number: int, cluster: int) -> None:
-        self._far = number
-        if cluster == self._old:
-            self._corrupt(" (it goes round)", cluster)
-        if number >= self._renew:
-            self._old, self._renew = cluster, 2 * number
-        if number % SPACING == 0:
-            self._marks.append(cluster)
+        Raises Corrupt for a cluster that cannot be in use, and when they go round.
+        """
+        volume, following = self._volume, self._volume.following
+        number = min(start // SPACING, len(self._marks) - 1) * SPACING
+        cluster, low, high = self._marks[number // SPACING], layout.FIRST_CLUSTER, volume.end
+        stop, far, old, renew = start + count, self._far, self._old, self._renew
+        mark = len(self._marks) * SPACING
+        try:
+            while number < stop:
+                if not low <= cluster < high:
+                    if number and cluster >= layout.END[volume.bits]:
+                        return
+                    self._corrupt("", cluster)
+                first, begin = cluster, number
+                end = min(stop, begin + most) if number >= start else start
+                beside = cluster
+                while cluster == beside and cluster < high and number < end:
+                    cluster, beside, number = following(cluster), cluster + 1, number + 1
+                    if number > far:
+                        far = number
+                        if cluster == old:
+                            self._corrupt(" (it goes round)", cluster)
+                        if number >= renew:
+                            old, renew = cluster, 2 * number
+                        if number == mark:
+                            if number == len(self._marks) * SPACING:  # unless another reader came here meanwhile
+                                self._marks.append(cluster)
+                            mark += SPACING
+                if begin >= start:
+                    yield Run(first, number - begin)
+        finally:
+            if far > self._far:
+                self._far, self._old, self._renew = far, old, renew
 
     def _corrupt(self, how: str, cluster: int) -> NoReturn:
         what, at = f"cluster chain of {self._what}{how}", self._volume.entry_at(cluster)
@@ -119,6 +130,7 @@ class Volume:
             raise Corrupt(device.name, "number of the active FAT", 0x28, f"below {self.fats}", active)
         self._copies = range(self.fats) if active is None else (active,)
         self._chunks: dict[int, bytes] = {}
+        self._current = (-1, b"")  # the chunk that was used last, and its number
         self.serial, self.label = self._names(sector, is_32)
 
     def _names(self, sector: bytes, is_32: bool) -> tuple[str, str]:
@@ -140,23 +152,17 @@ class Volume:
 
         Raises Corrupt for a chain that leaves the volume, goes round, or runs into a free or bad cluster.
         """
-        runs: list[Run] = []
-        start, count = first, 0
-        for cluster in Chain(self, first, what).clusters(limit + 1):
-            if cluster != start + count:
-                runs.append(Run(start, count))
-                start, count = cluster, 0
-            count += 1
-            limit -= 1
-        if limit < 0:
+        runs = list(Chain(self, first, what).runs(limit + 1))
+        if sum(run.length for run in runs) > limit:
             raise Corrupt(self.device.name, f"cluster chain of {what} (no end)", self.entry_at(first))
-        return [*runs, Run(start, count)]
+        return runs
 
     def following(self, cluster: int) -> int:
         """What the table says comes behind ``cluster``."""
-        at = cluster * self.bits // 8
-        chunk = self._chunk(at // CHUNK)
-        at %= CHUNK
+        number, at = divmod(cluster * self.bits // 8, CHUNK)
+        if number != self._current[0]:
+            self._current = number, self._chunk(number)
+        chunk = self._current[1]
         if self.bits == 32:
             return int.from_bytes(chunk[at : at + 4], "little") & layout.MASK_32
         value = int.from_bytes(chunk[at : at + 2], "little")

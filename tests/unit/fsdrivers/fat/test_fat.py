@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fsdrivers import fat
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.errors import Corrupt, FsError, NotFound, NotThisFs, ReadError
-from fsdrivers.fat import directory, layout
+from fsdrivers.fat import directory, layout, volume
 from fsdrivers.filesystem import Filesystem
 from fsdrivers.traverse import walk
 
@@ -145,6 +145,21 @@ def test_parts_of_a_fragmented_file(kind: str) -> None:
         assert file.read(offset, length) == whole[offset : offset + length]
 
 
+@pytest.mark.parametrize("kind", ["fat12", "fat16", "fat32"])
+def test_two_readers_of_one_file(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go along the same chain at different speeds, and what one found out serves the other."""
+    monkeypatch.setattr(volume, "SPACING", 4)
+    file = tree(kind).open("/fragmented")
+    whole = content("fragmented", FILES["fragmented"])
+    readers = [file.chunks(), file.chunks(1000), file.chunks(50_000, 30_000)]
+    got = [b""] * 3
+    while any(pieces := [next(reader, b"") for reader in readers]):
+        got = [one + bytes(piece) for one, piece in zip(got, pieces, strict=True)]
+    assert got == [whole, whole[1000:], whole[50_000:80_000]]
+    for offset in (99_000, 3, 70_000, 12_345):
+        assert file.read(offset, 5000) == whole[offset : offset + 5000]
+
+
 def test_names_are_found_whatever_their_case() -> None:
     filesystem = tree("fat32")
     for path in ("/efi/linux", "/EFI/LINUX/", "/Loader/Entries/GRÖßE → ☃.CONF"):
@@ -209,8 +224,8 @@ def test_other_things_are_not_fat() -> None:
 
 
 def test_the_second_table_serves_when_the_first_cannot_be_read() -> None:
-    volume = fat.open(Memory(image("fat16")))._volume  # type: ignore[attr-defined]
-    bad = range(volume._fat_start, volume._fat_start + volume._fat_size)
+    own = fat.open(Memory(image("fat16")))._volume  # type: ignore[attr-defined]
+    bad = range(own._fat_start, own._fat_start + own._fat_size)
     filesystem = fat.open(Memory(image("fat16"), bad))
     assert filesystem.read_file("/fragmented", 1 << 20) == content("fragmented", FILES["fragmented"])
     assert filesystem.health.report()

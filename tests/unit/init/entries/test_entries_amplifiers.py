@@ -16,6 +16,7 @@ from init import config, entries
 from init.entries import bls, blsrules, extlinux, fstab, grub, grubenv, shellvars, uki, version
 from init.entries.item import MAX_ITEMS, MAX_OPTIONS, Listing
 from init.entries.policy import globs
+from init.kernel import pe as pe_file
 from init.roots import BootRoot
 
 K = b"kernel"
@@ -336,3 +337,35 @@ def test_scripts_of_any_shape(text: str) -> None:
         return len(grub.entries(grub_tree(f"a=b\nexport a\n{text}\n".encode())).items)
 
     assert bounded(sizes).value in range(MAX_ITEMS + 1)
+
+
+WORDS = st.sampled_from(
+    ["/vmlinuz", "/i", "/boot/d/../i", "/l", "$a", "$b", "x" * 300, "root=UUID=1", '"', "\\", "", "é", "+3"]
+)
+KEYS = st.sampled_from(
+    ["linux", "initrd", "options", "efi", "uki", "profile", "title", "version", "sort-key", "#", "", "a b"]
+)
+LINES = st.tuples(KEYS, st.lists(WORDS, max_size=5).map(" ".join)).map(" ".join)
+FILES = st.lists(LINES, max_size=12).map(lambda lines: "\n".join(lines).encode())
+IMAGES = st.lists(
+    st.tuples(st.sampled_from([b".linux", b".profile", b".uname", b".cmdline"]), st.binary(max_size=40)), max_size=6
+)
+NAMES = st.sampled_from(
+    ["a.conf", "b+3.conf", "b+0-2.conf", ".conf", "x+1+1.conf", "auto-x.conf", "d", "é.conf", "A.CONF"]
+)
+NODES = FILES | IMAGES.map(pe) | st.sampled_from(["/l", "a.conf", "..", "../../vmlinuz"]) | st.just({"n": b""})
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.dictionaries(NAMES, NODES, max_size=6), st.dictionaries(NAMES | st.just("x.efi"), NODES, max_size=4), FILES)
+def test_trees_of_any_shape(files: dict[str, object], images: dict[str, object], conf: bytes) -> None:
+    """Whatever lies where entries are looked for: all that comes out can be opened, and all that is said be printed."""
+    where = tree(
+        loader={"entries": files, "loader.conf": conf}, EFI={"Linux": images}, l="l", grub2={"grubenv": ENV[:300]}
+    )
+    for listing in (bls.entries(where), uki.entries(where), extlinux.entries(where)):
+        for item in listing.items:
+            assert pe_file.open_file(where, item.kernel).size >= 0
+            assert all(pe_file.open_file(where, initrd) for initrd in item.initrds)
+            assert "\n" not in item.options
+        assert listing.default is None or 0 <= listing.default < len(listing.items)

@@ -12,11 +12,14 @@ from fsdrivers.btrfs.roots import Roots
 from fsdrivers.btrfs.superblock import Superblock
 from fsdrivers.btrfs.tree import Nodes, Pointer, Tree
 from fsdrivers.btrfs.volume import Volume
-from fsdrivers.errors import Corrupt, FsError, ReadError
+from fsdrivers.errors import Corrupt, FsError, ReadError, TooMany
 from fsdrivers.redundancy import Health
 
 if TYPE_CHECKING:
     from fsdrivers.btrfs.log import Log
+
+MAX_DEVICES = 4096
+MAX_CHUNKS = 1 << 18  # of a GiB each mostly
 
 
 def opened(name: str, superblock: Superblock, legs: dict[bytes, Leg], health: Health) -> Store:
@@ -144,8 +147,12 @@ class Store:
             if item.type == layout.CHUNK_ITEM and item.objectid == layout.FIRST_CHUNK_TREE:
                 chunk = chunks.parse(item.data, item.offset, block.sectorsize, self.volume.name)
                 self.volume.chunks.add(chunk)
+                if len(self.volume.chunks) > MAX_CHUNKS:
+                    raise TooMany(f"chunks of {self.volume.name}", MAX_CHUNKS)
             elif item.type == layout.DEV_ITEM_KEY and item.objectid == layout.DEV_ITEMS:
                 if item.size != layout.DEV_ITEM.size:
                     raise Corrupt(self.volume.name, f"device item {item.offset} (size)", item.start, None, item.size)
                 device = layout.DEV_ITEM.parse(item.data)
                 self.devices.append(Device(device.devid, device.uuid, device.total_bytes))
+                if len(self.devices) > MAX_DEVICES:
+                    raise TooMany(f"devices of {self.volume.name}", MAX_DEVICES)

@@ -133,4 +133,5 @@ MAPPING_BONUS = both("3Q")  # 0 vimp_max_offset, 8 vimp_bytes_mapped, 16 vimp_nu
 
 POOL_VERSION_FEATURES = 5000  # fs/zfs.h:SPA_VERSION_FEATURES
 POOL_VERSION_MAX_OLD = 28
+SALT_SIZE = 32  # zio_checksum.h:zio_cksum_salt_t
 MOS_DIRECTORY = 1  # dmu.h:DMU_POOL_DIRECTORY_OBJECT

@@ -201,14 +201,14 @@ class ZfsPool(pool.Pool):
         if self._heads is None:
             self._heads = []
             for directory in spa.root.walk():
-                dataset = directory.dataset()
-                if dataset is None or dataset.hole or dataset.flags & layout.DS_INCONSISTENT:
-                    continue
                 try:
+                    dataset = directory.dataset()
+                    if dataset is None or dataset.hole or dataset.flags & layout.DS_INCONSISTENT:
+                        continue
                     if dataset.objset().type == layout.OST_ZFS:
                         self._heads.append(dataset)
                 except FsError as error:
-                    self.health.note(f"{dataset.name} cannot be read: {error}")
+                    self.health.note(f"{directory.name} cannot be read: {error}")
         return self._heads
 
     def _default(self, spa: Spa) -> str | None:

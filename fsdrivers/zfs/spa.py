@@ -97,7 +97,10 @@ class Spa:
             raise TooMany(f"top-level vdevs in pool {self.name}", MAX_TOPS)
         self._place(dict(enumerate(tops)))
         salt = self.directory.get(b"org.illumos:checksum_salt")  # DMU_POOL_CHECKSUM_SALT
-        self.store.salt = bytes(byte & 0xFF for byte in salt or ())
+        if salt:
+            if len(salt) != layout.SALT_SIZE:
+                raise Corrupt(self.name, "pool directory: checksum_salt", 0, layout.SALT_SIZE, len(salt))
+            self.store.salt = bytes(byte & 0xFF for byte in salt)
         number = self.directory.number("root_dataset")
         if number is None:
             raise Corrupt(self.name, "pool directory: no root_dataset", 0)

@@ -41,7 +41,7 @@ class Store:
         self.vdevs: list[Vdev] = []  # the top-level ones, by id
         self.missing: tuple[str, ...] = ()  # of members, for messages
         self.present: tuple[str, ...] = ()
-        self.salt = b""
+        self.salt = bytes(layout.SALT_SIZE)  # until the pool's own is known
         self._gangs = 0  # headers read for the block under way
         self.loaded = 0  # bytes of blocks that were asked for
         self.leaves: Kept[tuple[int, int], Any] = Kept(LEAF_BYTES)  # decoded, of all ZAPs

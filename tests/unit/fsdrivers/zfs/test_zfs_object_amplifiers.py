@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import struct
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from bounded import bounded
 from zaps import Blocks
 
-from fsdrivers.errors import Corrupt, TooMany
+from fsdrivers.errors import Corrupt, FsError, TooMany
 from fsdrivers.kept import Kept
 from fsdrivers.redundancy import Health
 from fsdrivers.zfs import blkptr, dsl, environments, layout, sa, store
@@ -100,6 +101,16 @@ def test_two_sizes_of_one_block() -> None:
         for one in (small, large):
             assert len(Store.cached(of, one, "block")) == one.lsize
     assert of._cached == sum(map(len, of._cache.values()))
+
+
+def test_keyed_checksums_before_the_key_is_known() -> None:
+    """The very first block of a pool may claim any checksum."""
+    from fsdrivers.zfs import checksum
+
+    of = Store("pool", Health())
+    for number in range(len(checksum.NAMES)):
+        with contextlib.suppress(FsError):
+            checksum.words(number, bytes(512), "<", of.salt)
 
 
 # --- datasets ----------------------------------------------------------------------------------------

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache, partial
-from typing import NamedTuple
+from functools import partial
 
 from fsdrivers.block import BlockDevice
 from fsdrivers.bounds import attempt
@@ -13,17 +12,15 @@ from fsdrivers.errors import FsError
 from fsdrivers.filesystem import File, Filesystem
 from fsdrivers.notes import Notes
 from fsdrivers.partitions import Partition, partitions
-from fsdrivers.pool import Pool, Root
 from fsdrivers.shown import short
-from init import config as _config
 from init import roots
 from init.config import BootConfig
-from init.entries import bls, blsrules, cmdline, grubenv, kernels, snapshots, uki
+from init.entries import bls, blsrules, cmdline, grubenv, kernels, snapshots, uki, whose
 from init.entries.entry import BootEntry, Counter, Whole
 from init.entries.item import DEVICE_TREE, MAX_TITLE, Item, Listing, has_uuid, in_boot, is_file, locate
 from init.entries.mounts import BOOT, at_boot
 from init.kernel import image, pe
-from init.roots import TOP_LEVEL, BootRoot
+from init.roots import BootRoot
 
 Note = Callable[[str], None]
 
@@ -82,7 +79,7 @@ def find(place: BootRoot, config: BootConfig, note: Note) -> Iterator[BootEntry]
     partition = boot.partition if boot else None
     earlier = 0
     for item, default, _ in _items(place.files, place.where, note):
-        if not _own(item.options, place):
+        if not whose.own(item.options, place):
             if partition:
                 continue  # a partition may serve several systems: on_partitions() knows whose it is
             if trees.is_snapshot(item):
@@ -143,7 +140,7 @@ def _on_partition(
     earlier = 0
     beside = {part.name for part in partitions(partition.parent) if part.type == ROOTS.get(os.uname().machine)}
     for item, _, named in _items(filesystem, partition.name, note):
-        place = _whose(item.options, places, beside)
+        place = whose.among(item.options, places, beside)
         if place is None and any(one.is_snapshot(item) for one in trees):
             earlier += 1
             continue
@@ -167,31 +164,6 @@ def _on_partition(
     if earlier:
         note(f"{partition.name}: {earlier} entries for snapshots are left out: these are listed of themselves")
     return entries
-
-
-def _whose(options: str, places: Sequence[BootRoot], beside: set[str]) -> BootRoot | None:
-    """The one of ``places`` that a command line is for; ``beside``: names of the root partitions on the same disk.
-
-    It is the one whose root it names; with none named the only one that has the init that it asks for (NixOS names
-    none: its initrd knows), or the one on the root partition of the same disk, as systemd-gpt-auto-generator(8) has it.
-    """
-    named = next((place for place in places if names(options, place)), None)
-    values = _values(options)
-    init, root = values.get("init"), values.get("root") or ""
-    if named is not None or root not in ("", "fstab", "gpt-auto"):
-        return named
-    if init and init not in (*roots.INITS, "/lib/systemd/systemd") and root != "gpt-auto":
-        # An init that every system has would tell nothing.
-        found = [place for place in places if place.has(init) or roots.elsewhere(place.filesystem, init)]
-    elif root != "fstab":
-        found = [
-            place
-            for place in places
-            if place.pool.kind == "btrfs" and place.root.default and beside & {slot.device for slot in place.pool.slots}
-        ]
-    else:
-        found = []
-    return found[0] if len(found) == 1 else None
 
 
 def _inside(item: Item, place: BootRoot) -> Item | None:
@@ -253,88 +225,6 @@ def _items(filesystem: Filesystem, where: str, note: Note) -> Iterator[tuple[Ite
         chosen = chosen or listing.default is not None
 
 
-class _Named(NamedTuple):
-    """What root= and rootflags= in a command line name: a pool, and the tree in it by the one or the other."""
-
-    wanted: roots.Wanted
-    subvol: str | None  # without the slashes around it
-    number: int | None
-
-    def meant(self, pool: Pool) -> bool:
-        """Whether it is ``pool``; not by forms that only a device could tell."""
-        return self.wanted.key in ("uuid", "label", "zfs", "kind") and self.wanted.matches(pool)
-
-
-@lru_cache(maxsize=16)
-def _values(options: str) -> dict[str, str | None]:
-    """The parameters of a command line by their names: each is asked about every root and its snapshots."""
-    return dict(_config.parse(options))
-
-
-@lru_cache(maxsize=16)
-def _named(options: str) -> _Named:
-    values = _values(options)
-    flags = values.get("rootflags") or ""
-    subvol = _config.flag(flags, "subvol")
-    return _Named(
-        roots.wanted(values.get("root") or ""),
-        None if subvol is None else subvol.strip("/"),
-        _config.number(_config.flag(flags, "subvolid")),
-    )
-
-
-def names(options: str, place: BootRoot) -> bool:
-    """Whether root= and rootflags= in a command line name ``place``; not for forms that only a device could tell."""
-    named = _named(options)
-    return named.meant(place.pool) and _Index(place.pool, [place.root]).has(named)
-
-
-class _Index:
-    """Trees of one pool, to be found by what a command line names."""
-
-    def __init__(self, pool: Pool, trees: Iterable[Root]) -> None:
-        self._zfs = pool.kind == "zfs"
-        self._names: set[str] = set()
-        self._ids: set[int] = set()
-        self._default = False
-        for root in trees:
-            self._names.add(root.name if self._zfs else roots.path_of(root))
-            self._ids.add(root.id)
-            self._default = self._default or root.default
-
-    def has(self, named: _Named) -> bool:
-        """Whether one of them is ``named``."""
-        if self._zfs:
-            return named.wanted.tree in self._names if named.wanted.tree else self._default
-        if named.number is not None:
-            return (named.number or TOP_LEVEL) in self._ids
-        return named.subvol in self._names if named.subvol is not None else self._default
-
-
-def _dataset(options: str, place: BootRoot) -> str:
-    """The file system of ``place``'s ZFS pool that root= names, "" when it names none in there."""
-    root = _values(options).get("root") or ""
-    wanted = roots.wanted(root)
-    if place.pool.kind != "zfs":
-        return ""
-    if root.upper().startswith("ZFS=/"):
-        # grub-mkconfig leaves the pool's name out where GRUB cannot read the pool.
-        return place.pool.name + root[4:].rstrip("/")
-    return wanted.tree if wanted.matches(place.pool) else ""
-
-
-def _own(options: str, place: BootRoot) -> bool:
-    """Whether an entry that lies in ``place`` is for it: it names it, or nothing that could be another one."""
-    values = _values(options)
-    wanted = roots.wanted(values.get("root") or "")
-    if names(options, place) or wanted.key == "device" or values.get("root") in (None, "", "gpt-auto"):
-        return True
-    if place.pool.kind == "zfs":
-        return _dataset(options, place) == place.root.name
-    pinned = any(_config.flag(values.get("rootflags") or "", key) is not None for key in ("subvol", "subvolid"))
-    return place.pool.kind == "btrfs" and wanted.matches(place.pool) and not wanted.problem and not pinned
-
-
 def _entry(
     item: Item,
     place: BootRoot,
@@ -350,10 +240,10 @@ def _entry(
     if config.cmdline:
         text, _ = cmdline.compute(place, config, _initrd(files, item))
     else:
-        own = _own(item.options, place)
+        own = whose.own(item.options, place)
         text = cmdline.stated(item.options, place, config, own, _initrd(files, item))
         if not own:
-            other = _values(item.options).get("root") != "fstab"  # which its initrd knows
+            other = whose.values(item.options).get("root") != "fstab"  # which its initrd knows
             remarks += ["its command line names another root than the one that it lies in"] if other else []
     version = _release(item, place, files)
     if not item.initrds:
@@ -459,7 +349,7 @@ class _Trees:
     def __init__(self, place: BootRoot) -> None:
         self._place = place
         self._opened: dict[str, Filesystem | None] = {}
-        self._snapshots: _Index | None = None
+        self._snapshots: whose.Index | None = None
         self._all: frozenset[str] | None = None
         self._prefixes: dict[str, str] | None = None
 
@@ -482,13 +372,13 @@ class _Trees:
         an entry for each kernel in each of them."""
         if self._snapshots is None:
             found = snapshots.of(self._place, lambda _: None)
-            self._snapshots = _Index(self._place.pool, [one.root for one in found])
-        named = _named(item.options)
+            self._snapshots = whose.Index(self._place.pool, [one.root for one in found])
+        named = whose.named(item.options)
         return named.meant(self._place.pool) and self._snapshots.has(named)
 
     def environment(self, item: Item) -> str:
         """The other file system of the same ZFS pool that root= names, "" when it names none that there is."""
-        name = _dataset(item.options, self._place)
+        name = whose.dataset(item.options, self._place)
         return name if name != self._place.root.name and name in self._names() else ""
 
     def _names(self) -> frozenset[str]:

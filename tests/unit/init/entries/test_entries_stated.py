@@ -20,7 +20,7 @@ from fsdrivers.block import FileDevice
 from fsdrivers.filesystem import Filesystem
 from fsdrivers.partitions import partition_name, partitions
 from init import config, entries, roots
-from init.entries import BootEntry, cmdline, policy, stated
+from init.entries import BootEntry, cmdline, policy, stated, whose
 from init.entries.mounts import Found, Mounted
 from init.roots import BootRoot
 
@@ -393,7 +393,7 @@ def test_names() -> None:
         ("root=/dev/vda rootflags=subvol=@", None),
         ("", None),
     ):
-        assert [key for key, value in by_name.items() if stated.names(options, value)] == ([name] if name else [])
+        assert [key for key, value in by_name.items() if whose.names(options, value)] == ([name] if name else [])
     assert load(DATA / "u-boot-menu-13" / "tree")
     assert cmdline.stated("a b", by_name["@"], config.read(""), False) == "a b"
     assert roots.TOP_LEVEL == 5

@@ -18,7 +18,7 @@ packages="$packages bc bison flex libelf-dev libssl-dev"
 # The EFI file, its disk and its ISO.
 packages="$packages mtools fdisk dosfstools xorriso sbsigntool openssl"
 # Only the tests: what other programs make of our files, and we of theirs.
-packages="$packages cpio lz4 lzop bzip2"
+packages="$packages cpio lz4 lzop bzip2 btrfs-progs"
 # virt-firmware compiles crypt_r, from Python 3.13 on.
 packages="$packages libcrypt-dev"
 # Only `make arm64`: the cross compiler, machines of that kind, and the emulator in which the build starts the program.

@@ -15,7 +15,7 @@ from init.roots import TOP_LEVEL, BootRoot, absent
 MAX_FILE = 1 << 18  # bytes of a configuration file
 MAX_FILES = 1 << 19  # of all of them together
 MAX_DROP_INS = 64
-MAX_INITRDS = 32  # of one root that may be unpacked to see who made them
+MAX_INITRDS = 32  # of one root that are looked into to see who made them
 MAX_TEMPLATE = 4096  # characters of the settings: twice what most kernels keep
 
 KERNEL_CMDLINE = ("/etc/kernel/cmdline", "/usr/lib/kernel/cmdline")
@@ -55,11 +55,10 @@ class Settings:
         """
         if self._whole:
             return _finish(self._words, self._config)
-        if not self._text or self._place.pool.kind == "zfs":  # on btrfs all kernels are told it alike
+        # On btrfs all kernels are told it alike, and so are the last ones of very many on ZFS.
+        if not self._text or (self._place.pool.kind == "zfs" and self._looks > 0):
             self._looks -= 1
-            self._text = _finish(
-                _with_root(self._words, self._place, initrd() if self._looks >= 0 else None), self._config
-            )
+            self._text = _finish(_with_root(self._words, self._place, initrd()), self._config)
         return self._text
 
 

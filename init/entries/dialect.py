@@ -7,9 +7,11 @@ mkinitcpio; zfsbootmenu(7), "org.zfsbootmenu:rootprefix", and its choice by os-r
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 from fsdrivers.errors import FsError
-from fsdrivers.filesystem import File
+from fsdrivers.filesystem import File, Filesystem
 from init import config as _config
 from init.entries import shellvars
 from init.roots import OS_RELEASE, BootRoot
@@ -39,6 +41,9 @@ MAX_INITRD = 32 << 20  # bytes of an initrd, packed and unpacked, in which names
 MAX_OS_RELEASE = 1 << 16
 MAX_EARLY_FILES = 256  # entries and stretches of padding of the archives in front
 MAX_NAME = 4096
+MAX_LOOKS = 32  # initrds of one root that are unpacked
+
+_looked: WeakKeyDictionary[Filesystem, int] = WeakKeyDictionary()
 
 _CPIO_HEAD = 110  # bytes of the header of a "newc" entry, in hexadecimal digits
 _NEWC = re.compile(rb"07070[12][0-9A-Fa-f]{104}")
@@ -106,16 +111,22 @@ def _hostid(place: BootRoot, rest: list[str]) -> list[str]:
 def _maker(place: BootRoot, initrd: File | None) -> str:
     """Who made the initrds of this root."""
     installed = [maker for maker, paths in _INSTALLED.items() if any(map(place.has, paths))]
-    if len(installed) > 1 and initrd is not None:
+    if len(installed) > 1 and initrd is not None and _may_look(place.filesystem):
         inside = _inside(initrd)
         if inside:
             return inside
     if len(installed) == 1:
         return installed[0]
-    alike = _by_os_release(place)
+    alike = _by_os_release(place.filesystem)
     if alike and (not installed or alike in installed):
         return alike
     return installed[0] if installed else OTHER
+
+
+def _may_look(filesystem: Filesystem) -> bool:
+    """Whether one more initrd of a root may be unpacked: each costs as much as a kernel does."""
+    looks = _looked[filesystem] = _looked.get(filesystem, 0) + 1
+    return looks <= MAX_LOOKS
 
 
 def _inside(initrd: File) -> str:
@@ -160,10 +171,12 @@ def _compressed_at(initrd: File) -> int:
     return min(offset, initrd.size)
 
 
-def _by_os_release(place: BootRoot) -> str:
+@lru_cache(maxsize=4)
+def _by_os_release(filesystem: Filesystem) -> str:
+    """The maker that the distribution has; asked for every entry of a root."""
     for path in OS_RELEASE:
         try:
-            text = place.filesystem.read_file(path, MAX_OS_RELEASE)
+            text = filesystem.read_file(path, MAX_OS_RELEASE)
         except FsError:
             continue
         values, _ = shellvars.parse(text.decode("utf-8", "replace"))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 MAX_TEXT = 16384  # bytes
 MAX_LINES = 256
 MAX_TRIES = 999
+MAX_IDENTITY = 1024  # characters
 
 
 class Ledger(NamedTuple):
@@ -34,8 +35,14 @@ class Ledger(NamedTuple):
     def text(self) -> str:
         """As it is stored; "" when there is nothing to remember."""
         values = zip(_FIELDS, (self.default, self.once, self.booting), strict=True)
-        lines = [f"{key} {value}" for key, value in values if value]
-        return "".join(f"{line}\n" for line in (*lines, *(f"try {count} {name}" for name, count in self.tries)))
+        lines = [f"{key} {value}" for key, value in values if value and fits(value)]
+        lines += [f"try {count} {name}" for name, count in self.tries if fits(name)]
+        return "".join(f"{line}\n" for line in lines)
+
+
+def fits(identity: str) -> bool:
+    """Whether the id is one line: a file's name may hold more of them, and would say more than it is asked."""
+    return not any(char in identity for char in "\n\r\0") and len(identity) <= MAX_IDENTITY
 
 
 _FIELDS = ("default", "once", "booting")

@@ -219,6 +219,8 @@ class Keeper:
         if self.store is None:
             raise Refused(f"there is no memory from boot to boot: {self.lacking}")
         name = entry.id if entry else ""
+        if not _ledger.fits(name):
+            raise Refused(f"{name!r} is no name that can be remembered")
         then = self.ledger._replace(once=name) if once else self.ledger._replace(default=name)
         if then != self.ledger:
             self.store.write(then.text())

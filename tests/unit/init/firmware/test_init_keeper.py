@@ -64,6 +64,13 @@ def remembered(variables: Variables) -> str:
 # --- the text ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("identity", ["a\nonce evil", "a\rb", "a\0b", "x" * 5000])
+def test_an_id_that_is_more_than_a_line_is_not_written_down(identity: str) -> None:
+    """File names may hold line feeds, and ids are made of them."""
+    written = Ledger("good", identity, identity, (("other", 2), (identity, 1)))
+    assert ledger.parse(written.text()) == Ledger("good", "", "", (("other", 2),))
+
+
 def test_a_ledger_as_text() -> None:
     one = Ledger(default="a b", once="c").started("tank:@/x y").started("z").started("tank:@/x y")
     assert one.text() == "default a b\nonce c\nbooting tank:@/x y\ntry 1 z\ntry 2 tank:@/x y\n"

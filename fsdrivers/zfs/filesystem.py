@@ -21,6 +21,7 @@ from fsdrivers.zfs.zap import Value, Zap, opened
 
 MAX_XATTR = 1 << 20  # bytes of one extended attribute that are read; Linux allows 64 KiB
 MAX_XATTRS = 8 << 20  # bytes of all extended attributes of an object, names and some room for each included
+_INDEXED = 1 << 16  # names by which directories that ignore case or Unicode forms are searched, kept of all of them
 _KEPT = 8 << 20  # bytes of decoded attributes that are kept, a KiB each and what is long in them
 
 # Directory entries carry the type as in d_type (include/uapi: DT_*).
@@ -51,6 +52,7 @@ class ZfsFilesystem(filesystem.Filesystem):
         # zfs.h:zfs_case_t 0 sensitive, 1 insensitive, 2 mixed (which Linux treats as sensitive)
         self.insensitive = master.number("casesensitivity") == 1
         self.normalization = master.number("normalization") or 0
+        self._indexes: Kept[int, dict[str, list[tuple[bytes, Value]]]] = Kept(_INDEXED)
         self._attributes: Kept[int, sa.Attributes] = Kept(_KEPT)
 
     def root(self) -> Hashable:
@@ -80,10 +82,28 @@ class ZfsFilesystem(filesystem.Filesystem):
     def _entry(self, directory: int, name: str) -> tuple[bytes, Value] | None:
         """The entry that ``name`` leads to: its own name, which may be in other letters, and its value."""
         zap, key = self._directory(directory), os.fsencode(name)
-        value = zap.get(key)
-        if value:
-            return key, value
-        return self._alike(zap, name) if self.insensitive or self.normalization else None
+        if not self.insensitive and not self.normalization:
+            value = zap.get(key)
+            return (key, value) if value else None
+        wanted = _folded(name, self.insensitive, self.normalization)
+        alike = self._index(directory, zap)
+        found = self._alike(zap, wanted) if alike is None else alike.get(wanted, [])
+        return next((one for one in found if one[0] == key), found[0] if found else None)
+
+    def _index(self, directory: int, zap: Zap) -> dict[str, list[tuple[bytes, Value]]] | None:
+        """The entries by their folded names; None for a directory that is too large to keep that of it."""
+        index = self._indexes.get(directory)
+        if index is None:
+            index, count = {}, 0
+            for key, value in zap.items():
+                count += 1
+                if count > _INDEXED:
+                    return None
+                if value:
+                    folded = _folded(os.fsdecode(key), self.insensitive, self.normalization)
+                    index.setdefault(folded, []).append((key, value))
+            self._indexes.put(directory, index, 1 + count)
+        return index
 
     def entries(self, directory: Hashable) -> Iterator[DirEntry]:
         zap = self._directory(cast(int, directory))
@@ -144,13 +164,13 @@ class ZfsFilesystem(filesystem.Filesystem):
             raise zap.dnode.corrupt("directory entry", 0, value[0])
         return number
 
-    def _alike(self, zap: Zap, name: str) -> tuple[bytes, Value] | None:
-        """The entry that a dataset which ignores case or Unicode forms takes for ``name``."""
-        wanted = _folded(name, self.insensitive, self.normalization)
-        for key, value in zap.items():
-            if value and _folded(os.fsdecode(key), self.insensitive, self.normalization) == wanted:
-                return key, value
-        return None
+    def _alike(self, zap: Zap, wanted: str) -> list[tuple[bytes, Value]]:
+        """The entries whose folded names are ``wanted``."""
+        return [
+            (key, value)
+            for key, value in zap.items()
+            if value and _folded(os.fsdecode(key), self.insensitive, self.normalization) == wanted
+        ]
 
 
 def _folded(name: str, insensitive: bool, normalization: int) -> str:

@@ -15,10 +15,11 @@ from zaps import Blocks
 from fsdrivers.errors import Corrupt, FsError, TooMany
 from fsdrivers.kept import Kept
 from fsdrivers.redundancy import Health
-from fsdrivers.zfs import blkptr, dsl, environments, layout, sa, store
+from fsdrivers.zfs import blkptr, dsl, environments, filesystem, layout, sa, store
 from fsdrivers.zfs.blkptr import Blkptr
 from fsdrivers.zfs.dmu import Dnode, Objset
 from fsdrivers.zfs.dsl import Directory
+from fsdrivers.zfs.filesystem import ZfsFilesystem
 from fsdrivers.zfs.store import Store
 
 # --- blocks ------------------------------------------------------------------------------------------
@@ -225,3 +226,38 @@ def test_times_have_seconds_and_a_part_of_one() -> None:
     assert sa.nanoseconds(5, 7) == 5_000_000_007
     assert sa.nanoseconds((1 << 64) - 1, 999_999_999) == -1
     assert sa.nanoseconds(5, (1 << 64) - 1) == 5_000_000_000
+
+
+# --- names without regard to case --------------------------------------------------------------------
+
+
+def insensitive(monkeypatch: pytest.MonkeyPatch, names: list[str]) -> tuple[ZfsFilesystem, list[int]]:
+    """A file system that ignores case with ``names`` in its directory, and how often that was gone through."""
+    walks: list[int] = []
+
+    class Names:
+        def items(self) -> Iterator[tuple[bytes, tuple[int, ...]]]:
+            walks.append(1)
+            return ((name.encode(), (number,)) for number, name in enumerate(names, 10))
+
+        def get(self, name: bytes) -> None:
+            return None
+
+    found = ZfsFilesystem.__new__(ZfsFilesystem)
+    found.insensitive, found.normalization, found._indexes = True, 0, Kept(filesystem._INDEXED)
+    monkeypatch.setattr(found, "_directory", lambda number: Names())
+    return found, walks
+
+
+def test_names_in_any_case_are_looked_up_in_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, walks = insensitive(monkeypatch, ["Etc", "USR", "usr", *map(str, range(20_000))])
+    assert [found.lookup(1, name) for name in ("etc", "usr", "USR", "Usr", "none", "77")] == [10, 12, 11, 11, None, 90]
+    bounded(lambda: [found.lookup(1, f"file{number}") for number in range(5000)])
+    assert len(walks) == 1
+
+
+def test_names_in_any_case_of_a_directory_that_is_too_large_to_keep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filesystem, "_INDEXED", 100)
+    found, _ = insensitive(monkeypatch, ["Etc", *map(str, range(1000))])
+    assert [found.lookup(1, name) for name in ("etc", "999", "none")] == [10, 1010, None]
+    assert not found._indexes

@@ -18,17 +18,20 @@ SECTOR_SIZES = (512, 4096)  # an image does not say which one its disk had: the 
 
 # Master boot record: 0x1BE four entries of 16 bytes, 0x1FE u16 signature 0xAA55.
 MBR_ENTRIES, MBR_ENTRY, MBR_SIGNATURE = 0x1BE, struct.Struct("<B3sB3sII"), b"\x55\xaa"
+MBR_ENTRY_FIELDS = "0x00 status  0x01 first_chs  0x04 type  0x05 last_chs  0x08 first_lba  0x0C sectors"
 MBR_EXTENDED = frozenset((0x05, 0x0F, 0x85))  # include/linux/msdos_partition.h, v6.12
 MBR_PROTECTIVE = 0xEE
 MBR_FLAGS = frozenset((0x00, 0x80))
 
-# GPT header, 92 bytes at LBA 1 and at the last LBA: 0x00 signature, 0x08 revision, 0x0C header size, 0x10 CRC32 of
-# the header, 0x14 reserved, 0x18 LBA of this header, 0x20 LBA of the other, 0x28 first and 0x30 last usable LBA,
-# 0x38 disk GUID, 0x48 LBA of the entries, 0x50 their count, 0x54 size of one, 0x58 CRC32 of all of them.
+# GPT header, 92 bytes at LBA 1 and at the last LBA; my_lba is that of this header, alternate_lba that of the other.
 GPT_HEADER, GPT_SIGNATURE = struct.Struct("<8sIIIIQQQQ16sQIII"), b"EFI PART"
-# GPT entry: 0x00 type GUID, 0x10 partition GUID, 0x20 first LBA, 0x28 last LBA (inclusive), 0x30 attributes,
-# 0x38 name in UTF-16LE.
+GPT_HEADER_FIELDS = """0x00 signature  0x08 revision  0x0C header_size  0x10 header_crc32  0x14 reserved  0x18 my_lba
+    0x20 alternate_lba  0x28 first_usable_lba  0x30 last_usable_lba  0x38 disk_guid  0x48 partition_entry_lba
+    0x50 num_partition_entries  0x54 sizeof_partition_entry  0x58 partition_entry_array_crc32"""
+# GPT entry; ending_lba is inclusive, the name in UTF-16LE.
 GPT_ENTRY = struct.Struct("<16s16sQQQ72s")
+GPT_ENTRY_FIELDS = """0x00 partition_type_guid  0x10 unique_partition_guid  0x20 starting_lba  0x28 ending_lba
+    0x30 attributes  0x38 partition_name"""
 MAX_GPT_ENTRIES = 4096
 MAX_NUMBER = 255  # of a partition; the kernel shows no more either: block/partitions/efi.c:efi_partition, v6.12
 MAX_GPT_ENTRY_SIZE = 4096

@@ -1,7 +1,8 @@
 """Declarations of large on-disk structures by field: those with dozens of fields, read once a device.
 
-What there are thousands of is declared with struct.Struct alone.  A library for such declarations (construct) takes
-longer to import than the filesystem takes to open.
+What there are thousands of is declared with struct.Struct, and the names of its fields beside it.  A library for such
+declarations (construct) takes longer to import than the filesystem takes to open: for people and for tests it is
+derived from these (fsdrivers/desk/inspect/derived.py).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Record:
     """Little-endian packed fields, each (name, shape): a struct format of one value, a Record, or (count, Record)."""
 
     def __init__(self, *fields: tuple[str, str | Record | tuple[int, Record]]) -> None:
+        self.fields = fields
         self._names: list[str] = []
         self._nested: list[tuple[str, Record, int | None]] = []
         formats = ["<"]

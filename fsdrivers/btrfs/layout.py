@@ -4,7 +4,8 @@ Everything is little-endian and packed.  Offsets are in bytes.  Sources, all of 
 include/uapi/linux/btrfs_tree.h (structures, key types, object ids), fs/btrfs/fs.h (superblock offsets, limits),
 include/uapi/linux/btrfs.h (feature bits).
 
-The labels are declared field by field; what there may be thousands of (chunks too) with struct.Struct.
+The labels are declared field by field; what there may be thousands of (chunks too) with struct.Struct, and beside it
+the offsets and names of its fields for who shows or makes such structures (fsdrivers/desk/inspect/derived.py).
 """
 
 from __future__ import annotations
@@ -118,12 +119,13 @@ CSUM_FIELD = 32  # bytes that headers and superblocks keep for any checksum
 
 # --- chunks --------------------------------------------------------------------------------------
 
-# struct btrfs_stripe: devid, 0x08 offset in bytes from the start of the device, 0x10 dev_uuid[16]
+# struct btrfs_stripe; offset: bytes from the start of the device
 STRIPE = Struct("<QQ16s")
-# struct btrfs_chunk
-#   0x00 length  0x08 owner  0x10 stripe_len  0x18 type  0x20 io_align u32  0x24 io_width u32  0x28 sector_size u32
-#   0x2c num_stripes u16  0x2e sub_stripes u16, then num_stripes stripes from 0x30
+STRIPE_FIELDS = "0x00 devid  0x08 offset  0x10 dev_uuid"
+# struct btrfs_chunk, then num_stripes stripes from 0x30
 CHUNK = Struct("<QQQQIIIHH")
+CHUNK_FIELDS = """0x00 length  0x08 owner  0x10 stripe_len  0x18 type  0x20 io_align  0x24 io_width  0x28 sector_size
+    0x2c num_stripes  0x2e sub_stripes"""
 
 STRIPE_LEN = 0x10000
 
@@ -132,21 +134,25 @@ BLOCK_GROUP_RAID0, BLOCK_GROUP_RAID1, BLOCK_GROUP_DUP, BLOCK_GROUP_RAID10 = 1 <<
 BLOCK_GROUP_RAID5, BLOCK_GROUP_RAID6, BLOCK_GROUP_RAID1C3, BLOCK_GROUP_RAID1C4 = 1 << 7, 1 << 8, 1 << 9, 1 << 10
 BLOCK_GROUP_PROFILES = 0x7F8
 
-# struct btrfs_raid_stride: devid, 0x08 physical: bytes from the start of the device; a RAID_STRIPE item is an array
+# struct btrfs_raid_stride; physical: bytes from the start of the device; a RAID_STRIPE item is an array
 RAID_STRIDE = Struct("<QQ")
+RAID_STRIDE_FIELDS = "0x00 devid  0x08 physical"
 
 # --- tree nodes ----------------------------------------------------------------------------------
 
 # struct btrfs_header
-#   0x00 csum[32]  0x20 fsid[16]  0x30 bytenr  0x38 flags  0x40 chunk_tree_uuid[16]  0x50 generation
-#   0x58 owner  0x60 nritems u32  0x64 level u8
 HEADER = Struct("<32s16sQQ16sQQIB")
-# struct btrfs_disk_key: objectid, type u8, offset
+HEADER_FIELDS = """0x00 csum  0x20 fsid  0x30 bytenr  0x38 flags  0x40 chunk_tree_uuid  0x50 generation  0x58 owner
+    0x60 nritems  0x64 level"""
+# struct btrfs_disk_key
 KEY = Struct("<QBQ")
-# struct btrfs_item: key, offset u32 from the end of the header, size u32
+KEY_FIELDS = "0x00 objectid  0x08 type  0x09 offset"
+# struct btrfs_item; offset: of the data, from the end of the header
 ITEM = Struct("<QBQII")
-# struct btrfs_key_ptr: key, 0x11 blockptr, 0x19 generation
+ITEM_FIELDS = "0x00 key.objectid  0x08 key.type  0x09 key.offset  0x11 offset  0x15 size"
+# struct btrfs_key_ptr
 KEY_PTR = Struct("<QBQQQ")
+KEY_PTR_FIELDS = "0x00 key.objectid  0x08 key.type  0x09 key.offset  0x11 blockptr  0x19 generation"
 
 MAX_LEVEL = 8
 MAX_KEY = (0xFFFFFFFFFFFFFFFF, 0xFF, 0xFFFFFFFFFFFFFFFF)
@@ -171,42 +177,50 @@ DEV_REPLACE = 0  # devid of the target of a running replace
 
 # --- items -----------------------------------------------------------------------------------------
 
-# struct btrfs_inode_item, 160 bytes
-#   0x00 generation  0x08 transid  0x10 size  0x18 nbytes  0x20 block_group  0x28 nlink u32  0x2c uid u32
-#   0x30 gid u32  0x34 mode u32  0x38 rdev  0x40 flags  0x48 sequence  0x50 reserved[4]
-#   0x70 atime  0x7c ctime  0x88 mtime  0x94 otime, each a s64 of seconds and a u32 of nanoseconds
+# struct btrfs_inode_item, 160 bytes; times are seconds since 1970 and nanoseconds
 INODE = Struct("<QQQQQIIIIQQQ32xqIqIqIqI")
+INODE_FIELDS = """0x00 generation  0x08 transid  0x10 size  0x18 nbytes  0x20 block_group  0x28 nlink  0x2c uid
+    0x30 gid  0x34 mode  0x38 rdev  0x40 flags  0x48 sequence  0x70 atime.sec  0x78 atime.nsec  0x7c ctime.sec
+    0x84 ctime.nsec  0x88 mtime.sec  0x90 mtime.nsec  0x94 otime.sec  0x9c otime.nsec"""
 INODE_NODATASUM = 1 << 0
 INODE_NODATACOW = 1 << 1
 
-# struct btrfs_dir_item: location key, 0x11 transid, 0x19 data_len u16, 0x1b name_len u16, 0x1d type u8; name, data
+# struct btrfs_dir_item, then name and data
 DIR = Struct("<QBQQHHB")
+DIR_FIELDS = """0x00 location.objectid  0x08 location.type  0x09 location.offset  0x11 transid  0x19 data_len
+    0x1b name_len  0x1d type"""
 FT_UNKNOWN, FT_REG_FILE, FT_DIR, FT_CHRDEV, FT_BLKDEV, FT_FIFO, FT_SOCK, FT_SYMLINK, FT_XATTR = range(9)
 FT_ENCRYPTED = 0x80
 NAME_LEN = 255
 
-# struct btrfs_inode_ref: index, name_len u16; name
+# struct btrfs_inode_ref, then the name
 INODE_REF_ITEM = Struct("<QH")
-# struct btrfs_inode_extref: parent objectid, index, name_len u16; name
+INODE_REF_ITEM_FIELDS = "0x00 index  0x08 name_len"
+# struct btrfs_inode_extref, then the name
 INODE_EXTREF_ITEM = Struct("<QQH")
-# struct btrfs_root_ref: dirid, sequence, name_len u16; name
+INODE_EXTREF_ITEM_FIELDS = "0x00 parent_objectid  0x08 index  0x10 name_len"
+# struct btrfs_root_ref, then the name
 ROOT_REF_ITEM = Struct("<QQH")
+ROOT_REF_ITEM_FIELDS = "0x00 dirid  0x08 sequence  0x10 name_len"
 
-# struct btrfs_file_extent_item
-#   0x00 generation  0x08 ram_bytes  0x10 compression u8  0x11 encryption u8  0x12 other_encoding u16  0x14 type u8
-#   then inline data, or 0x15 disk_bytenr  0x1d disk_num_bytes  0x25 offset  0x2d num_bytes
+# struct btrfs_file_extent_item: the head, then inline data or the rest
 EXTENT_HEAD = Struct("<QQBBHB")
+EXTENT_HEAD_FIELDS = """0x00 generation  0x08 ram_bytes  0x10 compression  0x11 encryption  0x12 other_encoding
+    0x14 type"""
 EXTENT = Struct("<QQBBHBQQQQ")
+EXTENT_FIELDS = EXTENT_HEAD_FIELDS + "  0x15 disk_bytenr  0x1d disk_num_bytes  0x25 offset  0x2d num_bytes"
 EXTENT_INLINE, EXTENT_REGULAR, EXTENT_PREALLOC = 0, 1, 2
 COMPRESS_NONE, COMPRESS_ZLIB, COMPRESS_LZO, COMPRESS_ZSTD = 0, 1, 2, 3
 MAX_COMPRESSED = 128 * 1024  # BTRFS_MAX_COMPRESSED and BTRFS_MAX_UNCOMPRESSED
 
-# struct btrfs_root_item, 439 bytes (239 before the fields from generation_v2 on were added in v3.6)
-#   0x00 inode  0xa0 generation  0xa8 root_dirid  0xb0 bytenr  0xb8 byte_limit  0xc0 bytes_used  0xc8 last_snapshot
-#   0xd0 flags  0xd8 refs u32  0xdc drop_progress key  0xed drop_level u8  0xee level u8
+# struct btrfs_root_item, 439 bytes (239 before the fields from generation_v2 on were added in v3.6); 0x00 is an inode
+# item, 0xdc the key drop_progress
 ROOT = Struct("<160xQQQQQQQI17xBB")
-#   0xef generation_v2  0xf7 uuid  0x107 parent_uuid  0x117 received_uuid  0x127 ctransid  0x12f otransid
-#   0x137 stransid  0x13f rtransid  0x147 ctime  0x153 otime  0x15f stime  0x16b rtime  0x177 reserved[8]
+ROOT_FIELDS = """0xa0 generation  0xa8 root_dirid  0xb0 bytenr  0xb8 byte_limit  0xc0 bytes_used  0xc8 last_snapshot
+    0xd0 flags  0xd8 refs  0xed drop_level  0xee level"""
 ROOT_V2 = Struct("<239xQ16s16s16sQQQQqIqIqIqI64x")
+ROOT_V2_FIELDS = """0xef generation_v2  0xf7 uuid  0x107 parent_uuid  0x117 received_uuid  0x127 ctransid
+    0x12f otransid  0x137 stransid  0x13f rtransid  0x147 ctime.sec  0x14f ctime.nsec  0x153 otime.sec  0x15b otime.nsec
+    0x15f stime.sec  0x167 stime.nsec  0x16b rtime.sec  0x173 rtime.nsec"""
 ROOT_SIZE_V1 = 239
 ROOT_FLAG_READONLY = 1 << 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +14,7 @@ from init_doubles import UUID, MemoryPool, system
 from peimages import pe
 
 from init import config, entries
-from init.entries import bls, blsrules, extlinux, fstab, grub, grubenv, shellvars, uki, version
+from init.entries import bls, blsrules, extlinux, fstab, grub, grubenv, shellvars, snapshots, uki, version
 from init.entries.item import MAX_ITEMS, MAX_OPTIONS, Listing
 from init.entries.policy import globs
 from init.kernel import pe as pe_file
@@ -269,8 +270,6 @@ def test_an_entry_for_each_of_hundreds_of_snapshots() -> None:
 @given(st.text("-._~+ rcoldbak0123456789aRC", max_size=40), st.text("-._~+ rcoldbak0123456789aRC", max_size=40))
 def test_version_keys_are_as_they_were(one: str, other: str) -> None:
     """The pattern that ends in bounded time finds what the plain one finds."""
-    import re
-
     plain = r"(?i)[-._~+]*(?<![A-Za-z])(rc(?=\.?[0-9])|old(?![A-Za-z0-9])|bak(?![A-Za-z0-9]))"
     for text in (one, other, one + other):
         assert re.sub(version._EARLIER, r"~\1", text) == re.sub(plain, r"~\1", text)
@@ -278,8 +277,6 @@ def test_version_keys_are_as_they_were(one: str, other: str) -> None:
 
 @given(st.text(" \t\r#ab\"'\u00a0", max_size=30))
 def test_lines_are_read_as_they_were(line: str) -> None:
-    import re
-
     found = re.match(r"[ \t]*([^ \t#][^ \t]*)[ \t]+(.*?)[ \t\r]*$", line)
     fields = blsrules.parse(line)
     if found is None or not found[2]:
@@ -306,6 +303,22 @@ def test_command_lines_are_split_as_they_were(text: str) -> None:
 @pytest.mark.parametrize("pattern", ["[" * 256, "*a" * 128, "?" * 256, "[!]-a]" * 40, "*" * 256, "[" * 100_000])
 def test_patterns(pattern: str) -> None:
     assert bounded(lambda: [globs.matches("a" * 255, pattern) for _ in range(512)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"comments":"' * 5461, '"comments":"' + "\\a" * 32_000, '"comments"' + " " * 65_000,
+     ('"comments"' + " " * 500) * 128, "<date>" * 10_000, "<description>" + "&#" * 30_000 + "</description>",
+     ".snapshots/" * 6000, "a/" * 30_000, ".snapshots/" + "1" * 60_000,
+     (".snapshots/" + "1" * 50 + "/") * 1000, "2024-05-01 12:00:00" * 3000],
+)  # fmt: skip
+def test_what_tools_noted_about_snapshots(text: str) -> None:
+    def use() -> list[object]:
+        found = [re.findall(pattern, text) for pattern in (snapshots._XML, snapshots._JSON)]
+        paths = [re.fullmatch(pattern, text) for pattern in (snapshots._SNAPPER, snapshots._TIMESHIFT)]
+        return [len(found), len(paths), snapshots._date(text), len(snapshots._clean(snapshots._entities(text)))]
+
+    assert bounded(use, seconds=0.3).value
 
 
 def test_versions() -> None:

@@ -189,7 +189,7 @@ def test_directories_in_each_other() -> None:
     assert "(a loop)" in found[-1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.sampled_from([1, 2, 32, 0xFFFF]),
     st.sampled_from([1, 2, 255]),

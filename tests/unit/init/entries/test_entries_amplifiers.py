@@ -343,7 +343,7 @@ SHAPES = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(SHAPES)
 def test_scripts_of_any_shape(text: str) -> None:
     def sizes() -> int:

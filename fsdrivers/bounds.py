@@ -4,7 +4,7 @@ Each reader bounds what it takes from a disk.  This is for what nobody thought o
 PID 1 above all, must come back.  A timer that runs while this process computes (setitimer(2): ITIMER_PROF) looks at
 both between two steps of the interpreter, and raises Overrun there; a limit of the kernel's (getrlimit(2): RLIMIT_DATA,
 which counts what is mapped for writing by us alone) stands a little above, for large requests.  That costs
-microseconds, where a child process for each disk would cost milliseconds (docs/internals/bounds.md).
+microseconds, where a child process for each disk would cost milliseconds (docs/internals/foreign-disks.md).
 """
 
 from __future__ import annotations

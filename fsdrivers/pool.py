@@ -55,6 +55,7 @@ class Pool(ABC):
     uuid: str
     slots: tuple[Slot, ...]
     devices: tuple[BlockDevice, ...] = ()  # whose labels claim to belong to it, used or not
+    rivals: tuple[Pool, ...] = ()  # others that claim to be the same one, and can be opened without it
     seeds: tuple[str, ...] = ()  # uuids of the pools that this one is built on
     use_log: bool = True  # show what programs had synced before a crash, replayed from the log in memory
 
@@ -71,6 +72,11 @@ class Pool(ABC):
     @property
     def notes(self) -> list[str]:
         """What a person should know of the pool as a whole (that it was exported, say), from the labels alone."""
+        return []
+
+    def strangers(self, members: list[Member]) -> list[Member]:
+        """Those of ``members``, from which this pool was assembled, that may be another one with the same uuid: a copy
+        that went its own way.  They are, when they are complete without the rest.  Raises FsError."""
         return []
 
     @abstractmethod

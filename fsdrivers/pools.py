@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from fsdrivers import btrfs, zfs
@@ -28,35 +28,86 @@ def probe(device: BlockDevice) -> Member | None:
     return None
 
 
-def assemble(devices: Iterable[BlockDevice], complain: Callable[[FsError], None] | None = None) -> list[Pool]:
+def assemble(
+    devices: Iterable[BlockDevice],
+    complain: Callable[[FsError], None] | None = None,
+    rank: Callable[[BlockDevice], int] | None = None,
+) -> list[Pool]:
     """All pools on ``devices`` and their partitions, sorted by kind, name and uuid.
 
     One bad device or pool does not hide the others: its error goes to ``complain`` and the search goes on, also when
-    it breaks the bounds that there are (bounds.py).
+    it breaks the bounds that there are (bounds.py).  Sets of members that claim to be the same pool and do not need
+    each other become pools of their own, each with the others as its ``rivals``.  ``rank``: how little a device is
+    trusted; members with a higher one count where those with lower ones leave the pool incomplete.
     """
-    tell = complain or _ignore
+    tell, rank = complain or _ignore, rank or (lambda device: 0)
     groups: dict[tuple[str, str], list[Member]] = {}
-    for device in devices:
-        for member in attempt(f"{device.name}: its labels", [device], partial(_members, device, tell), tell) or ():
+    for device in sorted(devices, key=rank):
+        for member in _members(device, tell):
             groups.setdefault((member.kind, member.pool_uuid), []).append(member)
-    pools = []
+    pools: list[Pool] = []
     seeds = [member for members in groups.values() for member in members if member.seed]
     for (kind, uuid), members in groups.items():
         others = [seed for seed in seeds if seed.kind == kind and seed.pool_uuid != uuid]
-        found = _assemble(kind, members, others, tell)
-        if found is not None:
-            pools.append(found)
+        claims = list(_claims(members, others, tell, rank))
+        for pool in claims if len(claims) > 1 else ():
+            pool.rivals = tuple(other for other in claims if other is not pool)
+        pools += claims
     # Who built on a seed wants what was built: it carries the seed's name too.
     built_on = {uuid for pool in pools for uuid in pool.seeds}
     pools = [pool for pool in pools if pool.uuid not in built_on]
     return sorted(pools, key=lambda pool: (pool.kind, pool.name, pool.uuid))
 
 
-def _assemble(kind: str, members: list[Member], others: list[Member], tell: Callable[[FsError], None]) -> Pool | None:
+def _claims(
+    members: list[Member], others: list[Member], tell: Callable[[FsError], None], rank: Callable[[BlockDevice], int]
+) -> Iterator[Pool]:
+    """The pools that ``members``, all with one uuid, make up: one, but for rivals.  The most trusted is the first."""
+    for tier in sorted({rank(member.device) for member in members})[:-1]:
+        near = [member for member in members if rank(member.device) <= tier]
+        pool = _assemble(near, others, tell)
+        if pool is None or any(slot.device is None for slot in pool.slots) or not _opens(pool, tell):
+            continue
+        # Complete without those that are trusted less, and so they are no members of it.
+        far = [member for member in members if rank(member.device) > tier]
+        names = ", ".join(member.device.name for member in far[:NAMED])
+        rivals = [one for one in _claims(far, others, _ignore, rank) if _opens(one, _ignore)]
+        if not rivals:
+            tell(FsError(f"{names}: left out of pool {pool.name or pool.uuid}, which is complete without"))
+        yield from (pool, *rivals)
+        return
+    yield from _apart(members, others, tell)
+
+
+def _apart(members: list[Member], others: list[Member], tell: Callable[[FsError], None]) -> Iterator[Pool]:
+    """As _claims(), of devices that are trusted alike: as the driver tells them apart."""
+    pool = _assemble(members, others, tell)
+    if pool is None:
+        return
+    strangers = attempt(
+        f"{pool.kind} pool {pool.uuid}: its members", pool.devices, lambda: pool.strangers(members), tell
+    )
+    if not strangers:
+        yield pool
+        return
+    rest = [member for member in members if member not in strangers]
+    other, own = _assemble(strangers, others, _ignore), _assemble(rest, others, tell) if rest else None
+    if other is None or own is None or any(slot.device is None for slot in other.slots) or not _opens(other, _ignore):
+        yield pool  # what is left over of an earlier time of this pool's
+        return
+    yield from (own, other)
+
+
+def _opens(pool: Pool, tell: Callable[[FsError], None]) -> bool:
+    """Whether something can be read of ``pool``."""
+    return bool(attempt(f"{pool.kind} pool {pool.name or pool.uuid}: its roots", pool.devices, pool.roots, tell))
+
+
+def _assemble(members: list[Member], others: list[Member], tell: Callable[[FsError], None]) -> Pool | None:
     """One pool from ``members`` and what it may be built on."""
-    driver = next(driver for driver in DRIVERS if kind == driver.KIND)
+    driver = next(driver for driver in DRIVERS if members[0].kind == driver.KIND)
     devices = [member.device for member in members]
-    doing = f"{kind} pool {members[0].pool_uuid} on {', '.join(device.name for device in devices[:NAMED])}"
+    doing = f"{driver.KIND} pool {members[0].pool_uuid} on {', '.join(device.name for device in devices[:NAMED])}"
     found = attempt(doing, devices, lambda: driver.assemble(members + others), tell)
     if found is not None:
         found.devices = tuple(devices)

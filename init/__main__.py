@@ -17,6 +17,7 @@ from init.console import console as _console
 from init.console.console import Closed, Console
 from init.console.keys import is_deliberate
 from init.entries.entry import BootEntry
+from init.firmware import keeper
 from init.firmware.efivars import Variables, secure_boot
 from init.firmware.keeper import Keeper
 from init.handover import power
@@ -26,6 +27,7 @@ from init.machine.modules import Modules
 from init.machine.watchdog import Watchdog
 from init.phases import CLOCK
 from init.survey import Survey
+from init.trust import Trust
 
 if TYPE_CHECKING:
     from init.firmware.pathb import PathB
@@ -81,6 +83,11 @@ class Machine:
             self.console.say(f"warning: {line}")
         return self.gate
 
+    def trust(self, known: dict[str, frozenset[str]]) -> Trust:
+        """How far each of the disks that there are now is trusted; ``known``: the pools that were booted from."""
+        origin = self.firmware.disk(self.disks.devices) if self.firmware else ""
+        return Trust(self.disks.about(), origin, known)
+
     def start(self) -> None:
         """Mount what shows the machine, read the command line, open the consoles."""
         self.begin("starting")
@@ -125,7 +132,11 @@ def boot(machine: Machine) -> None:
         machine.guard()
 
     machine.begin("waiting for disks")
-    found = machine.survey = waiting.gather(machine.disks, machine.modules, config, console)
+    known = keeper.known(Variables())
+    found = machine.survey = waiting.gather(
+        machine.disks, machine.modules, config, console, trust=lambda: machine.trust(known)
+    )
+    config = machine.config = config._replace(origin=found.trust.origin)
     for pool in found.pools:
         console.say(survey.pool_line(pool))
 
@@ -143,9 +154,9 @@ def boot(machine: Machine) -> None:
     if len(entries) > MAX_TOLD:
         console.say(f"and {len(entries) - MAX_TOLD} more entries, which the menu lists")
 
-    keeper = machine.keeper = Keeper(machine.disks.devices, config, Variables(), machine.modules)
-    choice = keeper.choose(found)
-    for warning in (*keeper.notes, choice.warning):
+    kept = machine.keeper = Keeper(machine.disks.devices, config, Variables(), machine.modules, found.trust)
+    choice = kept.choose(found)
+    for warning in (*kept.notes, choice.warning, *found.doubts):
         if warning:
             console.say(f"warning: {warning}")
     if entries and config.handover == "none":
@@ -154,8 +165,14 @@ def boot(machine: Machine) -> None:
     order = choice.order
     for reason in choice.reasons:
         console.debug(f"{order[0].id} comes first, as {reason}")
-    if order and (seconds := menu_seconds(machine, entries, order[0])) is not None:
-        picked = ask(machine, entries, entries.index(order[0]) if order[0] in entries else 0, seconds)
+    unsure = bool(entries) and (found.undecided or not order)
+    seconds = menu_seconds(machine, entries, order[0] if order else entries[0], found.doubts) if entries else None
+    if unsure:
+        console.say("nothing is booted by itself: see the warnings, and choose")
+        seconds = 0.0 if seconds is not None or let_in(machine) else None
+        order = ()
+    if seconds is not None:
+        picked = ask(machine, entries, entries.index(order[0]) if order and order[0] in entries else 0, seconds)
         if picked is None:
             return
         order = (picked, *(entry for entry in order if entry != picked))
@@ -166,8 +183,11 @@ def boot(machine: Machine) -> None:
     raise NothingBoots(verdict(machine, bool(entries)))
 
 
-def menu_seconds(machine: Machine, entries: list[BootEntry], first: BootEntry) -> float | None:
-    """How long a menu is to count down before it boots ``first``: 0 for ever, None for no menu at all.
+def menu_seconds(
+    machine: Machine, entries: list[BootEntry], first: BootEntry, doubts: Sequence[str] = ()
+) -> float | None:
+    """How long a menu is to count down before it boots ``first``: 0 for ever, None for no menu at all.  ``doubts`` stop
+    a countdown.
 
     Nobody who has one entry wants to choose: a line counts down, and a key brings the menu.
     """
@@ -178,7 +198,7 @@ def menu_seconds(machine: Machine, entries: list[BootEntry], first: BootEntry) -
     if not seconds:
         return None
     if len(entries) > 1 and not locked:
-        return seconds
+        return 0.0 if doubts else seconds
     from init.people import (
         chooser,  # as the menu and the prompt below: most boots need none of them, and they cost time
     )

@@ -50,6 +50,7 @@ class BootConfig(NamedTuple):
     locks: tuple[Lock, ...] = ()  # what people may not do without a password: one for each source, see init/locks.py
     secure: bool = False  # Secure Boot is on: set by whoever knows the firmware
     narrow: str = ""  # a root= that nobody signed: leaves pools out, and earns none of them trust
+    origin: str = ""  # the device of the disk that the EFI file came from; no knob
     parameters: Parameters = ()  # the whole command line
     warnings: tuple[str, ...] = ()
 

@@ -15,7 +15,9 @@ from init.entries import appended, snapshots_of
 from init.entries.entry import BootEntry
 from init.firmware.keeper import Keeper
 from init.handover import kexec, switch_root
+from init.machine.devices import About
 from init.people.rescue import entry_lines
+from init.trust import Trust
 
 SNAPSHOTS = 10  # of each root that are told
 
@@ -27,6 +29,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m init", description="Tell what the init would boot, and how.")
     parser.add_argument("--dry-run", action="store_true", required=True, help="the only thing to do but as PID 1")
     parser.add_argument("-a", "--add", action="append", default=[], metavar="IMAGE", help="a disk image or device")
+    parser.add_argument(
+        "--removable",
+        action="append",
+        default=[],
+        metavar="IMAGE",
+        help="one of the images is a disk that was plugged in",
+    )
     parser.add_argument("--cmdline", default="", help="the kernel command line that the init would see")
     parser.add_argument("--memory", type=int, default=0, metavar="MIB", help="free memory of the machine, in MiB")
     parser.add_argument("--machine", default=os.uname().machine, help="its architecture as uname -m has it")
@@ -37,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     status = 1
     try:
         config = _config.read(options.cmdline)._replace(secure=options.secure_boot)
-        status = tell(options.add, config, options.memory << 20, options.machine)
+        status = tell(options.add, config, options.memory << 20, options.machine, plugged(options.removable))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read this has enough
         _silence()
@@ -71,14 +80,14 @@ def _silence() -> None:
     os.close(null)
 
 
-def tell(images: list[str], config: _config.BootConfig, memory: int, machine: str) -> int:
+def tell(images: list[str], config: _config.BootConfig, memory: int, machine: str, trust: Trust | None = None) -> int:
     """Print the decision for disks ``images`` with its reasons; ``memory`` in bytes, 0 for enough."""
     _say(report.versions())
     for warning in (*config.warnings, *locks.told(config.locks)):
         _say(f"warning: {warning}")
     bounds.use(bounds.Wall(_say))
     devices: list[BlockDevice] = [FileDevice(image) for image in images]
-    found = survey.Survey(devices, config)
+    found = survey.Survey(devices, config, trust)
     if config.root:
         _say(f"root={config.root} asks for {found.wanted}")
     entries = found.entries()
@@ -102,6 +111,11 @@ def tell(images: list[str], config: _config.BootConfig, memory: int, machine: st
     return _decision(found, entries, devices, memory, machine)
 
 
+def plugged(images: list[str]) -> Trust:
+    """The trust in disks of which ``images`` are removable."""
+    return Trust({image: About(removable=True, bus="usb") for image in images})
+
+
 def _decision(
     found: survey.Survey, entries: list[BootEntry], devices: list[BlockDevice], memory: int, machine: str
 ) -> int:
@@ -109,7 +123,7 @@ def _decision(
     if found.incomplete and config.degraded == "never":
         _say(f"{_staying(config)}: members are missing and poolboot.degraded=never")
         return 1
-    keeper = Keeper(devices, config)
+    keeper = Keeper(devices, config, trust=found.trust)
     choice = keeper.choose(found)
     _say(
         "what EFI variables of the machine wish for (LoaderEntryOneShot, LoaderEntryDefault, Boots) is not on its disks"
@@ -119,8 +133,12 @@ def _decision(
     for entry in entries:
         if limit := keeper.limit(entry):
             _say(f"entry {entry.id} was started {keeper.ledger.count(entry.id)} of {limit} times in vain")
-    if choice.warning:
-        _say(f"warning: {choice.warning}")
+    for warning in (choice.warning, *found.doubts):
+        if warning:
+            _say(f"warning: {warning}")
+    if entries and (found.undecided or not choice.order):
+        _say("would show the menu without a countdown, as only a person can choose")
+        return 1
     if entries and config.handover == "none":
         _say(f"would boot {choice.order[0].describe()}")
         _say(f"{_staying(config)}: poolboot.handover=none")

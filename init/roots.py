@@ -51,6 +51,11 @@ class BootRoot(NamedTuple):
             return False
 
     @property
+    def identity(self) -> tuple[str, ...]:
+        """What no other tree has in common with it: one on another disk may have its name and its uuid."""
+        return (self.where, self.pool.uuid, *(device.name for device in self.pool.devices))
+
+    @property
     def where(self) -> str:
         """How messages call it."""
         return tree_name(self.pool, self.root.name)

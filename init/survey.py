@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from fsdrivers import bounds, pools
 from fsdrivers.block import BlockDevice
+from fsdrivers.bounds import disk_of
 from fsdrivers.errors import Fault, FsError, OutOfBounds
 from fsdrivers.notes import Notes
 from fsdrivers.pool import Pool
@@ -17,6 +18,7 @@ from init.entries import mounts, policy, snapshots
 from init.entries.entry import BootEntry
 from init.entries.snapshots import Snapshot
 from init.roots import BootRoot
+from init.trust import Trust, disks_of
 
 T = TypeVar("T")
 
@@ -27,13 +29,17 @@ MAX_NOTES = 200  # of all disks together: they are printed at each boot
 class Survey:
     """The pools on some disks.  Labels are read at once, trees and entries when they are asked for."""
 
-    def __init__(self, devices: Iterable[BlockDevice], config: BootConfig) -> None:
+    def __init__(self, devices: Iterable[BlockDevice], config: BootConfig, trust: Trust | None = None) -> None:
+        """``trust`` says which disks go first, and which need a person."""
+        self.trust = trust or Trust()
         self.config = config
         self.wanted = roots.wanted(config.root)
         self.narrow = roots.wanted(config.narrow)  # leaves pools out, and is no reason to trust the others more
         self.notes = Notes([self.wanted.problem] if self.wanted.problem else [], MAX_NOTES)
-        self._devices = tuple(devices)
-        self.pools: list[Pool] = pools.assemble(self._devices, self._complain)
+        self._devices = tuple(sorted(devices, key=self.trust.rank_of))
+        self.pools: list[Pool] = sorted(
+            pools.assemble(self._devices, self._complain, self.trust.rank_of), key=self.trust.rank
+        )
         self._entries: list[BootEntry] | None = None
         self.roots: list[BootRoot] = []
         self._incomplete: list[Pool] | None = None
@@ -94,9 +100,55 @@ class Survey:
                 found += self._entries_of(pool)
             if not self.config.kernel:
                 found += entries.on_partitions(self._devices, self.roots, self.config, self.note, found)
-            self._entries = policy.arrange(found)
+            self._entries = policy.arrange([self._judged(entry) for entry in found])
             self.look_for(self.config.entry)
         return self._entries
+
+    def _judged(self, entry: BootEntry) -> BootEntry:
+        """``entry`` with its disks, when there are several, and with the reason why only a person starts it."""
+        trust, pool, part = self.trust, entry.place.pool, entry.partition
+        near = {*disks_of(pool), trust.origin} | _boot_disks(entry)
+        disks = {*disks_of(pool), *({disk_of(part)} if part else ())}
+        shown = trust.describe(disks) if len({device.name for device in self._devices}) > len(disks_of(pool)) else ""
+        why = ""
+        if part is not None and disk_of(part) not in near:
+            why = f"it lies on {trust.describe([disk_of(part)])}, another disk than its root"
+        elif trust.foreign(pool) and self.wanted.key not in ("uuid", "device"):
+            why = f"{trust.describe(disks_of(pool))} can be unplugged, and was not booted from before"
+        elif any(trust.rank(other) <= trust.rank(pool) for other in pool.rivals):
+            why = f"{trust.describe({disk for other in pool.rivals for disk in disks_of(other)})} claims to be the same"
+        plugged = part is not None and trust.removable(disk_of(part))
+        never = plugged and part is not None and disk_of(part) not in near
+        plugged = plugged or trust.foreign(pool)
+        notes = (*entry.notes, f"only a person starts this: {why}") if why else entry.notes
+        return entry._replace(disk=shown, ask=why, plugged=plugged, never=never, notes=notes)
+
+    @property
+    def doubts(self) -> list[str]:
+        """What a person should look at before anything is booted: pools that claim to be the same, and their disks."""
+        found = []
+        for pool in self.matching:
+            for other in pool.rivals:
+                if (self.trust.rank(pool), id(pool)) <= (self.trust.rank(other), id(other)):
+                    both = " and on ".join(self.trust.describe(disks_of(one)) for one in (pool, other))
+                    told = self.trust.rank(pool) < self.trust.rank(other)
+                    first = self.trust.describe(disks_of(pool))
+                    end = f"{first} is trusted more" if told else "which one is meant, only you know"
+                    found.append(f"{pool.kind} pool {pool.name or pool.uuid} is on {both}: {end}; detach one")
+        return found
+
+    @property
+    def away(self) -> str:
+        """The UUID of the pool that was booted from last when it is not here; "" when nobody waits."""
+        return "" if self.wanted.key else self.trust.away(self.pools)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether only a person can say which of two pools is meant."""
+        entries = self.entries()
+        return bool(entries and entries[0].place.pool.rivals and all(
+            entry.ask for entry in entries if entry.place.pool.uuid == entries[0].place.pool.uuid
+        ))  # fmt: skip
 
     def snapshots(self, entry: BootEntry) -> list[Snapshot]:
         """The snapshots of ``entry``'s root, for a list."""
@@ -105,7 +157,7 @@ class Survey:
     def inside(self, snapshot: Snapshot, like: BootEntry) -> list[BootEntry]:
         """What can be booted from ``snapshot``, one of the root of ``like``."""
         look = partial(entries.of_snapshot, snapshot, like, self.config, self.note, self._devices)
-        return self._asked(f"{snapshot.where}: its entries", look)
+        return [self._judged(entry) for entry in self._asked(f"{snapshot.where}: its entries", look)]
 
     def _asked(self, doing: str, work: Callable[[], list[T]]) -> list[T]:
         """What a person wants to see: it has time of its own, and what is wrong is told.  Raises FsError."""
@@ -127,7 +179,8 @@ class Survey:
         for entry, snapshot in self._snapshots():
             if snapshot.named(asked):
                 look = partial(entries.of_snapshot, snapshot, entry, self.config, self.note, self._devices)
-                known += self._attempt(snapshot.where, "its entries", snapshot.pool, look) or ()
+                inside = self._attempt(snapshot.where, "its entries", snapshot.pool, look) or ()
+                known += map(self._judged, inside)
                 return policy.find(known, asked)
         return None
 
@@ -135,8 +188,8 @@ class Survey:
         """The snapshots of every root that has entries, with the first of these; not described."""
         seen = set()
         for entry in tuple(self.entries()):
-            if entry.snapshot is None and entry.place.where not in seen:
-                seen.add(entry.place.where)
+            if entry.snapshot is None and entry.place.identity not in seen:
+                seen.add(entry.place.identity)
                 look = partial(snapshots.of, entry.place, self.note)
                 listed = self._attempt(entry.place.where, "its snapshots", entry.place.pool, look)
                 yield from ((entry, one) for one in listed or ())
@@ -161,6 +214,12 @@ def _as_the_loader_has_it(found: list[BootEntry]) -> list[BootEntry]:
         return found
     stated = {entry.place.where for entry in found if entry.default}
     return sorted(found, key=lambda entry: entry.place.where not in stated)
+
+
+def _boot_disks(entry: BootEntry) -> set[str]:
+    """The disk of a partition that the root itself names as its /boot."""
+    boot = mounts.at_boot(entry.place.boot)
+    return {disk_of(boot.partition)} if boot is not None and boot.partition is not None else set()
 
 
 def _pools_of(entry: BootEntry) -> list[Pool]:

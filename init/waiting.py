@@ -11,6 +11,7 @@ from init.machine.devices import Disks
 from init.machine.modules import Modules
 from init.phases import CLOCK, DEVICES, ENTRIES, POOLS
 from init.survey import Survey, missing_text
+from init.trust import Trust
 
 POLL = 0.05  # seconds between looks at /sys
 MUTE = 1.0  # seconds of waiting without a word
@@ -24,8 +25,18 @@ class Clock:
     sleep: Callable[[float], None] = staticmethod(time.sleep)
 
 
-def gather(disks: Disks, modules: Modules, config: BootConfig, console: Console, clock: Clock | None = None) -> Survey:
-    """Wait until there is something to boot on complete pools, at most ``config.wait`` seconds; what there is then."""
+def gather(
+    disks: Disks,
+    modules: Modules,
+    config: BootConfig,
+    console: Console,
+    clock: Clock | None = None,
+    trust: Callable[[], Trust] = Trust,
+) -> Survey:
+    """Wait until there is something to boot on complete pools, at most ``config.wait`` seconds; what there is then.
+
+    ``trust`` tells how far the disks of the moment are trusted: who is quick wins nothing.
+    """
     clock = clock or Clock()
     start = clock.now()
     deadline, speak = start + config.wait, start + MUTE
@@ -38,7 +49,7 @@ def gather(disks: Disks, modules: Modules, config: BootConfig, console: Console,
             console.once(problem)
         if disks.scan() or survey is None:
             with CLOCK.of(POOLS):
-                survey = Survey(disks.devices, config)
+                survey = Survey(disks.devices, config, trust())
         with CLOCK.of(ENTRIES):
             lack = lacking(survey)
         now = clock.now()
@@ -61,13 +72,20 @@ def lacking(survey: Survey) -> str | None:
         return f"{survey.sought}: not among the {len(survey.pools)} pools so far"
     if survey.incomplete:
         return " and ".join(missing_text(pool) for pool in survey.incomplete)
-    return None if survey.entries() else "something to boot: the pools so far hold no kernel"
+    entries = survey.entries()
+    if not entries:
+        return "something to boot: the pools so far hold no kernel"
+    if survey.away:
+        return f"the pool that was booted from last ({survey.away})"
+    if all(entry.plugged for entry in entries):
+        return f"something to boot on a disk that is built in: so far it is on {entries[0].disk or 'others'} alone"
+    return None
 
 
 def prospect(survey: Survey) -> str:
     """What happens when the wait was in vain."""
     if not survey.incomplete:
-        return "then the rescue prompt"
+        return "then it boots what there is" if survey.entries() else "then the rescue prompt"
     return {
         "auto": "then it goes on degraded",
         "ask": "then you are asked whether to go on degraded",

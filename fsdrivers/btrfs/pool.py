@@ -103,6 +103,21 @@ class BtrfsPool(Pool):
             raise NotFound(root)  # a plain directory: the kernel's subvol= refuses it too
         return subvolume(store, node.tree)
 
+    def strangers(self, members: list[Member]) -> list[Member]:
+        """See Pool: who was not there at the newest commit, or has another one of the same generation."""
+        using = {slot.device for slot in self.slots if slot.state == "online"}
+        newest = {one.label.dev_uuid: one.label for one in members
+                  if isinstance(one.label, Superblock) and one.device.name in using}  # fmt: skip
+        found = []
+        for member in members:
+            label = member.label
+            if member.pool_uuid != self.uuid or member.device.name in using or not isinstance(label, Superblock):
+                continue
+            same = newest.get(label.dev_uuid)  # a second path to one disk?
+            if same is None or same.raw[layout.CSUM_FIELD :] != label.raw[layout.CSUM_FIELD :]:
+                found.append(member)
+        return found
+
     def verify(self, all_copies: bool, totals: Totals) -> Iterator[Damage]:
         from fsdrivers.btrfs.scrub import Scrub
 

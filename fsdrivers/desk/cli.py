@@ -206,6 +206,13 @@ def _filesystem(options: argparse.Namespace) -> Filesystem:
     pools = _pools(options)
     if len(pools) == 1:
         return pools[0].open(options.fs)
+    for pool in pools:
+        if pool.rivals:
+            claims = ", ".join(" and ".join(device.name for device in one.devices) for one in (pool, *pool.rivals))
+            raise Ambiguous(
+                f"{pool.kind} pool {pool.name or pool.uuid} is there more than once, each without need of the others: "
+                f"{claims}; give fewer images with -a"
+            )
     if options.fs is None:
         names = ", ".join(f"{pool.kind} {pool.name or pool.uuid}" for pool in pools)
         raise Ambiguous(f"several pools found ({names}): name one with --pool")

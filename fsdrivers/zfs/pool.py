@@ -175,6 +175,23 @@ class ZfsPool(pool.Pool):
             return LoggedFilesystem(objset, self.name, self.uuid, dataset.name, self.health, log)
         return self._filesystem(dataset, objset)
 
+    def strangers(self, members: list[Member]) -> list[Member]:
+        """See Pool: second devices with one guid and another newest uberblock, devices that the newest labels do not
+        know, and those that know of fewer top-level vdevs."""
+        tops = tree.number(self._newest.config, "vdev_children", 1)
+        states = {slot.device: (slot.state, slot.uuid) for slot in self.slots if slot.device is not None}
+        known = {slot.uuid for slot in self.slots if slot.state == "online"}
+        using = {label.guid: device for device, label in self._used}
+        found = []
+        for member in members:
+            label = _label(member)
+            state, uuid = states[member.device.name]
+            double = state == "duplicate" and _last(member.device, label) != _last(using[label.guid], label)
+            unknown = state == "stale" and uuid not in known
+            if double or unknown or tree.number(label.config, "vdev_children", 1) < tops:
+                found.append(member)
+        return found
+
     def verify(self, all_copies: bool, totals: Totals) -> Iterator[Damage]:
         from fsdrivers.zfs.scrub import Counted, Scrub
 
@@ -264,6 +281,13 @@ def find(root: Directory, name: str) -> Dataset | None:
     if dataset is None or "@" not in name:
         return dataset
     return dataset.find_snapshot(snapshot)
+
+
+def _last(device: BlockDevice, label: Label) -> bytes:
+    """The newest uberblock on a device; none looks the same on two pools."""
+    slots = labels.uberblocks(device, tree.number(label.tree, "ashift", layout.ASHIFT_MIN))
+    best = max((uberblock for _, uberblock in slots), key=lambda one: one.rank, default=None)
+    return best.raw if best else b""
 
 
 def _require_key(dataset: Dataset) -> None:

@@ -65,6 +65,11 @@ class BootEntry(NamedTuple):
     appended: tuple[File, ...] = ()  # archives that go behind the initrds: poolboot.append-initrd=
     counter: Counter | None = None  # the file to count down, when it may be
     snapshot: Snapshot | None = None  # which earlier state of a root this boots; None for a root as it is now
+    partition: Partition | None = None  # where it was found, when that is no root
+    disk: str = ""  # the disks of its root and of itself for a person, where there are others
+    ask: str = ""  # why only a person starts it
+    plugged: bool = False  # it is on a disk that somebody plugged in, and that was not booted from before
+    never: bool = False  # nothing but a person starts it, also when there is nothing else
     whole: Whole | None = None  # set: ``kernel`` is the image, ``cmdline`` "" or its profile ("@1")
 
     @property

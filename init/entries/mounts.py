@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from fsdrivers.block import BlockDevice
-from fsdrivers.bounds import around
-from fsdrivers.errors import FsError, NotFound
+from fsdrivers.bounds import around, disk_of
+from fsdrivers.errors import Ambiguous, FsError, NotFound
 from fsdrivers.filesystem import DirEntry, Filesystem, Node, Piece, Stat
 from fsdrivers.partitions import Partition, partitions
 from fsdrivers.pool import Pool
@@ -110,6 +110,7 @@ def mount(place: BootRoot, pools: Sequence[Pool], devices: Iterable[BlockDevice]
     """``place`` with its /boot in it, when that is a file system of its own that is here and can be read."""
     if not looks_like_root(place.filesystem):
         return place
+    pools = sorted(pools, key=lambda pool: pool is not place.pool)
     try:
         found = _find(place, pools, devices, note)
     except FsError as error:
@@ -215,22 +216,39 @@ def _tagged(line: Line, place: BootRoot, pools: Sequence[Pool], devices: Iterabl
                 return _subvolume(pool, line.options, place)
     if line.fstype == "btrfs":
         return None
+    found = [partition for partition in _partitions(devices) if _answers(partition, tag, value)]
+    own = {disk_of(device) for device in place.pool.devices}
+    # Anybody can give a partition an id of 32 bits: the one beside the root is meant, and no guess is made else.
+    found = [partition for partition in found if disk_of(partition) in own] or found
+    if len(found) > 1:
+        names = ", ".join(partition.name for partition in found)
+        raise Ambiguous(f"{FSTAB} has /boot on {line.what}, which is {names}: none of them is taken; detach others")
+    if not found:
+        return None
     from fsdrivers import fat
 
-    for partition in _partitions(devices):
-        if tag not in ("UUID", "LABEL"):
-            known = {"PARTUUID": partition.uuid.lower(), "PARTLABEL": partition.label, "": partition.name}[tag]
-            if known != (value.lower() if tag == "PARTUUID" else value):
-                continue
-        try:
-            with around(f"{partition.name}: its file system", [partition]):
-                filesystem = fat.open(partition)
-        except FsError:
-            continue
-        same = {"UUID": filesystem.uuid.lower() == value.lower(), "LABEL": filesystem.label.strip() == value.strip()}
-        if same.get(tag, True):
-            return Found(filesystem, partition.name, partition)
-    return None
+    with around(f"{found[0].name}: its file system", found):
+        return Found(fat.open(found[0]), found[0].name, found[0])
+
+
+def _answers(partition: Partition, tag: str, value: str) -> bool:
+    """Whether a partition is the FAT file system that a line of fstab names."""
+    from fsdrivers import fat
+
+    if tag not in ("UUID", "LABEL"):
+        known = {"PARTUUID": partition.uuid.lower(), "PARTLABEL": partition.label, "": partition.name}[tag]
+        if known != (value.lower() if tag == "PARTUUID" else value):
+            return False
+    try:
+        with around(f"{partition.name}: its file system", [partition]):
+            filesystem = fat.open(partition)
+            same = {
+                "UUID": filesystem.uuid.lower() == value.lower(),
+                "LABEL": filesystem.label.strip() == value.strip(),
+            }
+    except FsError:
+        return False
+    return same.get(tag, True)
 
 
 def _tag(what: str) -> tuple[str, str]:

@@ -19,6 +19,7 @@ class Wish(NamedTuple):
     reason: str
     once: bool = False  # for this boot alone: how often it was started before does not matter
     loud: bool = False  # whether a person should know when there is no such entry
+    person: bool = False  # it comes from whoever owns this machine: what needs a person may be meant
 
 
 class Choice(NamedTuple):
@@ -31,11 +32,11 @@ class Choice(NamedTuple):
 
 def arrange(entries: Sequence[BootEntry]) -> list[BootEntry]:
     """The entries as they are numbered: roots in the order they were found, in each the best kernel first."""
-    places: dict[str, int] = {}
+    places: dict[tuple[str, ...], int] = {}
     for entry in entries:
-        places.setdefault(entry.place.where, len(places))
+        places.setdefault(entry.place.identity, len(places))
     best = sorted(entries, key=lambda entry: entry.sort_key, reverse=True)
-    return _told_apart(sorted(best, key=lambda entry: places[entry.place.where]))
+    return _told_apart(sorted(best, key=lambda entry: (places[entry.place.identity], bool(entry.ask))))
 
 
 def _told_apart(entries: Sequence[BootEntry]) -> list[BootEntry]:
@@ -53,13 +54,16 @@ def choose(entries: Sequence[BootEntry], wishes: Sequence[Wish] = (), spent: Spe
     one; after it the others of the same root, then those of other roots, then earlier states of a root.
 
     Entries for which ``spent`` gives a reason come last of all, except the one that is wished for this boot alone.
+    Those that need a person are left out, while there are others and nobody asked for them.
     """
+    everything = entries
+    entries = [entry for entry in everything if not entry.ask] or [entry for entry in everything if not entry.never]
     if not entries:
         return Choice((), ())
     chosen, reason = _usual(entries)
     warnings, once = [], False
     for wish in wishes:
-        found = find(entries, wish.asked)
+        found = find(everything if wish.person else entries, wish.asked)
         if found is not None:
             chosen, reason, once = found, wish.reason, wish.once
             break
@@ -67,8 +71,10 @@ def choose(entries: Sequence[BootEntry], wishes: Sequence[Wish] = (), spent: Spe
             many = len(_partly(entries, wish.asked))
             what = f"that may be {many} of the entries" if many else "there is no such entry"
             warnings.append(f"{wish.reason.partition(' asks for it')[0]}: {what}; taking the default")
+    if chosen.ask and chosen is entries[0] and not chosen.place.pool.rivals:
+        warnings.append(f"{chosen.title} is all there is to boot: {chosen.ask}")
     rest = [entry for entry in entries if entry is not chosen]
-    rest.sort(key=lambda entry: (entry.snapshot is not None, entry.place.where != chosen.place.where))
+    rest.sort(key=lambda entry: (entry.snapshot is not None, entry.place.identity != chosen.place.identity))
     order: list[BootEntry] = []
     over: list[BootEntry] = []
     for entry in (chosen, *rest):
@@ -85,7 +91,7 @@ def choose(entries: Sequence[BootEntry], wishes: Sequence[Wish] = (), spent: Spe
 def _usual(entries: Sequence[BootEntry]) -> tuple[BootEntry, str]:
     """The entry that nobody has to ask for, and why."""
     first = entries[0]
-    usual = next((entry for entry in entries if entry.default and entry.place.where == first.place.where), None)
+    usual = next((entry for entry in entries if entry.default and entry.place.identity == first.place.identity), None)
     if usual is not None and usual.tries_left != 0:
         return usual, f"it is the default of the boot loader's configuration on {usual.source}"
     if not first.initrds and not first.whole:

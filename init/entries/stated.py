@@ -110,14 +110,14 @@ def on_partitions(
 
     Those in ``known`` are not offered once more: a partition may be the /boot of a root.
     """
-    seen = {(entry.place.where, entry.kernel, entry.cmdline) for entry in known}
-    decided = {entry.place.where for entry in known if entry.default}
+    seen = {(entry.place.identity, entry.kernel, entry.cmdline) for entry in known}
+    decided = {entry.place.identity for entry in known if entry.default}
     trees = [_Trees(place) for place in places]
     for partition in boot_partitions(devices, note):
         look = partial(_on_partition, partition, places, trees, config, note)
         found = attempt(f"{partition.name}: its entries", [partition], look, lambda error: note(str(error)))
         for entry, named in found or ():
-            where = entry.place.where
+            where = entry.place.identity
             kernel = entry.kernel if entry.files in (None, entry.place.files) else BOOT + entry.kernel
             if (where, kernel, entry.cmdline) not in seen:
                 default = named and where not in decided
@@ -192,12 +192,11 @@ def boot_partitions(devices: Iterable[BlockDevice], note: Note) -> Iterator[Part
 
     count = 0
     for device in devices:
-        try:
-            found = [part for part in partitions(device) if part.type in (fat.ESP, fat.XBOOTLDR, *MBR_TYPES)]
-        except FsError as error:
-            note(str(error))
-            continue
-        for partition in found:
+        look = partial(partitions, device)
+        found = attempt(f"{device.name}: its partitions", [device], look, lambda error: note(str(error)))
+        for partition in found or ():
+            if partition.type not in (fat.ESP, fat.XBOOTLDR, *MBR_TYPES):
+                continue
             count += 1
             if count > MAX_PARTITIONS:
                 return
@@ -263,6 +262,7 @@ def _entry(
         default=default,
         tries_left=item.tries_left,
         counter=_counter(item, partition, files is place.boot),
+        partition=partition,
     )
 
 
@@ -296,6 +296,7 @@ def _whole(
         default=default,
         tries_left=item.tries_left,
         counter=_counter(item, partition, files is place.boot),
+        partition=partition,
         whole=Whole(there, path.removeprefix(BOOT) if files is place.boot else path),
     )
 

@@ -22,6 +22,7 @@ from init.console.progress import Progress
 from init.machine import signals, syscalls
 from init.machine.devices import human
 from init.refused import Refused
+from init.trust import Trust
 
 NAME = "poolboot"
 """Of a GPT partition, or of the FAT file system on it: then it is ours to write to."""
@@ -65,8 +66,9 @@ def all_of(devices: Iterable[BlockDevice]) -> Iterator[Partition]:
             continue
 
 
-def find(devices: Iterable[BlockDevice], asked: str) -> Partition:
-    """The ESP that ``asked`` names (PARTUUID=, PARTLABEL=, LABEL=, /dev/...), for "" the one that is called poolboot.
+def find(devices: Iterable[BlockDevice], asked: str, trust: Trust | None = None) -> Partition:
+    """The ESP that ``asked`` names (PARTUUID=, PARTLABEL=, LABEL=, /dev/...), for "" the one that is called poolboot:
+    on the disk that the EFI file came from if there is one, and never on one that was plugged in.
 
     Raises Refused when there is none or more than one: a guess could destroy somebody's boot.
     """
@@ -75,7 +77,9 @@ def find(devices: Iterable[BlockDevice], asked: str) -> Partition:
         fitting = [one for one in found if _answers(one, asked)]
         wish = f"poolboot.esp={asked}"
     else:
-        fitting = [one for one in found if NAME in (one.label.lower(), fat_label(one).lower())]
+        # Anybody can call a partition so, and writing to one has the kernel's driver read what is on it.
+        trusted = [one for one in found if trust is None or trust.rank_of(one) <= (0 if trust.origin else 1)]
+        fitting = [one for one in trusted if NAME in (one.label.lower(), fat_label(one).lower())]
         wish = f"an EFI system partition called {NAME}"
     if len(fitting) == 1:
         return fitting[0]

@@ -27,6 +27,7 @@ from init.firmware.efivars import DEFAULT, LOADER, POOLBOOT, Variables, ucs2
 from init.machine.modules import Modules
 from init.refused import Refused
 from init.roots import BootRoot
+from init.trust import Trust
 
 VARIABLE = "Boots"
 """Our EFI variable."""
@@ -122,6 +123,16 @@ def with_fat(modules: Modules | None) -> None:
             modules.load(name)
 
 
+def known(variables: Variables) -> dict[str, frozenset[str]]:
+    """The pools that this machine was booted from before, as the EFI variable has it; see Ledger."""
+    if not variables.available:
+        return {}
+    try:
+        return _ledger.parse(InVariable(variables).read()).known()
+    except FsError:
+        return {}
+
+
 class Keeper:
     """The memory of one boot."""
 
@@ -131,8 +142,10 @@ class Keeper:
         config: BootConfig,
         variables: Variables | None = None,
         modules: Modules | None = None,
+        trust: Trust | None = None,
     ) -> None:
-        """``variables``: None where only disks are to be looked at."""
+        """``variables``: None where only disks are to be looked at.  ``trust`` says which of them may be written."""
+        self._trust = trust or Trust()
         self._config, self._variables, self._modules = config, variables, modules
         self.notes: list[str] = []
         self.store: Store | None = None
@@ -147,7 +160,7 @@ class Keeper:
     def _find(self, devices: Iterable[BlockDevice]) -> Store:
         if self._variables and self._variables.available:
             return InVariable(self._variables)
-        return OnPartition(esp.find(devices, self._config.esp), self._modules)
+        return OnPartition(esp.find(devices, self._config.esp, self._trust), self._modules)
 
     # --- before the choice --------------------------------------------------------------------
 
@@ -161,6 +174,7 @@ class Keeper:
 
     def _wishes(self, entries: list[BootEntry]) -> list[Wish]:
         """What was asked for, the strongest first."""
+        entries = [entry for entry in entries if not entry.ask] or entries
         found = []
         once = self._of_loader("LoaderEntryOneShot", entries)
         if self._forget_once() and once is not None:
@@ -170,7 +184,8 @@ class Keeper:
                 Wish(self.ledger.once, f"it is wanted for this boot, says {self._named}", once=True, loud=True)
             )
         if self._config.entry:
-            found.append(Wish(self._config.entry, f"poolboot.entry={self._config.entry} asks for it", loud=True))
+            asked = f"poolboot.entry={self._config.entry} asks for it"
+            found.append(Wish(self._config.entry, asked, loud=True, person=True))
         if (usual := self._of_loader("LoaderEntryDefault", entries)) is not None:
             found.append(Wish(usual.id, "it is the default that the system has set (LoaderEntryDefault)"))
         if self.ledger.default:
@@ -244,13 +259,20 @@ class Keeper:
     def starting(self, entry: BootEntry, say: Say) -> None:
         """Write down that ``entry`` is about to be started.  What cannot be written down is told and stops nothing."""
         path = ""
-        if entry.counter is not None and entry.tries_left:
+        if entry.counter is not None and entry.tries_left and not entry.ask:
             path = self._count_down(entry, say)
         self._tell_bless_boot(path, say)
         counted = bool(self.limit(entry))
         # Who is not counted must not report another one, started before, as good.
         then = self.ledger.started(entry.id) if counted else self.ledger._replace(booting="")
         then = then._replace(once="")
+        if isinstance(self.store, InVariable):
+            # Who the disks of this machine are; a partition is not mounted for that.
+            pool = entry.place.pool
+            members = [slot.uuid for slot in pool.slots if slot.device is not None and slot.state == "online"]
+            then = self.ledger.on(pool.uuid.lower(), members)._replace(
+                default=then.default, once=then.once, booting=then.booting, tries=then.tries
+            )
         if then == self.ledger:
             return
         if self.store is None:

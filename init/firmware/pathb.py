@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from fsdrivers.block import BlockDevice
+from fsdrivers.bounds import disk_of
 from fsdrivers.errors import FsError
 from fsdrivers.partitions import Partition
 from init import config as _config
@@ -61,6 +63,14 @@ class PathB:
         console.verbose = merged.debug
         return merged
 
+    def disk(self, devices: Iterable[BlockDevice]) -> str:
+        """The device of the disk that the EFI file came from, "" when none or more than one says so."""
+        try:
+            found = stub.own_partition(self._came, devices)
+        except FsError:
+            return ""
+        return disk_of(found) if found else ""
+
     def report(self, entries: Sequence[BootEntry], selected: BootEntry, console: Console) -> None:
         """Leave word for bootctl; a full variable store spoils no boot."""
         try:
@@ -71,11 +81,11 @@ class PathB:
     def _conf(self, disks: Disks, modules: Modules, console: Console) -> str:
         if not self._came.partuuid:
             return ""
-        partition = self._own_partition(disks, modules, console)
-        if partition is None:
-            console.say(f"warning: the disk with {self._came.path} (PARTUUID={self._came.partuuid}) did not appear")
-            return ""
         try:
+            partition = self._own_partition(disks, modules, console)
+            if partition is None:
+                console.say(f"warning: the disk with {self._came.path} (PARTUUID={self._came.partuuid}) did not appear")
+                return ""
             return stub.read_conf(self._came, partition)
         except FsError as error:
             console.say(f"warning: {stub.CONF} cannot be read: {error}")

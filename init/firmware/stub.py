@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fsdrivers import fat, partitions
 from fsdrivers.block import BlockDevice
 from fsdrivers.bounds import around
-from fsdrivers.errors import FsError, NotFound
+from fsdrivers.errors import Ambiguous, FsError, NotFound
 from init import VERSION, config
 from init.entries.entry import BootEntry
 from init.firmware.efivars import DEFAULT, LOADER, POOLBOOT, Variables, secure_boot, ucs2
@@ -55,15 +55,20 @@ def origin(variables: Variables) -> Origin | None:
 
 
 def own_partition(came: Origin, devices: Iterable[BlockDevice]) -> partitions.Partition | None:
-    """The partition that the EFI file lies on, None when no disk has it (yet)."""
+    """The partition that the EFI file lies on, None when no disk has it (yet).
+
+    Raises Ambiguous when several have: a copy says the same of itself.
+    """
+    found = []
     for device in devices:
         try:
-            for partition in partitions.partitions(device):
-                if came.partuuid and partition.uuid.lower() == came.partuuid:
-                    return partition
+            found += [one for one in partitions.partitions(device) if came.partuuid == one.uuid.lower() != ""]
         except FsError:  # not our disk then
             continue
-    return None
+    if len(found) > 1:
+        names = ", ".join(one.name for one in found)
+        raise Ambiguous(f"PARTUUID={came.partuuid}, where {came.path} lies, is on {names}: none of them is taken")
+    return found[0] if found else None
 
 
 def doubtful_lock(came: Origin, devices: Iterable[BlockDevice]) -> bool:

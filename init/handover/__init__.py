@@ -95,8 +95,8 @@ def rounds(asked: str, order: Sequence[BootEntry], whole: bool = False) -> Itera
     yield from ((entry, [name for name in WAYS if name not in resort]) for entry in order)
     seen = set()
     for entry in order:
-        if entry.place.where not in seen:
-            seen.add(entry.place.where)
+        if entry.place.identity not in seen:
+            seen.add(entry.place.identity)
             yield entry, resort
 
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from fsdrivers.errors import FsError
+from fsdrivers.errors import Ambiguous, FsError
 from fsdrivers.filesystem import File
 from init.config import BootConfig
 from init.console.progress import Progress
@@ -19,6 +19,7 @@ from init.entries.entry import BootEntry
 from init.handover import power
 from init.kernel import pe
 from init.refused import Refused
+from init.trust import Trust
 
 if TYPE_CHECKING:
     from fsdrivers.block import BlockDevice
@@ -66,7 +67,8 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
         for name in ("nls_cp437", "nls_ascii", "vfat"):
             modules.load(name)
         disks.scan()
-        partition = staging_place(disks.devices, config, variables)
+        trust = Trust(disks.about(), config.origin)
+        partition = staging_place(disks.devices, config, variables, trust)
         initrds = [] if entry.whole else entry.open_initrds()
         progress = Progress("reading kernel and initrd", sum(file.size for file in (kernel, *initrds)), say)
         contents = [esp.content("linux", ".efi", [kernel], progress)]
@@ -90,7 +92,9 @@ def stage(entry: BootEntry, config: BootConfig, say: Callable[[str], None]) -> N
         disks.close()
 
 
-def staging_place(devices: Sequence[BlockDevice], config: BootConfig, variables: Variables) -> Partition:
+def staging_place(
+    devices: Sequence[BlockDevice], config: BootConfig, variables: Variables, trust: Trust | None = None
+) -> Partition:
     """The ESP to write to: what lies there the firmware reads again later, so a disk of somebody else's is none.
 
     The one that poolboot.esp= names, else one on the disk that our EFI file lies on.  Raises Refused.
@@ -98,7 +102,10 @@ def staging_place(devices: Sequence[BlockDevice], config: BootConfig, variables:
     from init.firmware import esp, stub
 
     came = stub.origin(variables)
-    own = stub.own_partition(came, devices) if came else None
+    try:
+        own = stub.own_partition(came, devices) if came else None
+    except Ambiguous as error:
+        raise Refused(str(error)) from error
     if own is not None and not config.esp:
         return esp.find([own.parent], "")
     if config.secure and not config.esp:
@@ -106,7 +113,7 @@ def staging_place(devices: Sequence[BlockDevice], config: BootConfig, variables:
             "Secure Boot is on, and it is not known which disk is ours to write to: name a partition by poolboot.esp= "
             "on the signed command line"
         )
-    return esp.find(devices, config.esp)
+    return esp.find(devices, config.esp, trust)
 
 
 def _stage_in_place(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.errors import ReadError
@@ -12,7 +13,18 @@ from fsdrivers.errors import ReadError
 SECTOR = 512  # /sys counts in these whatever the disk's own sectors are
 
 # Never a member of anything: images in files, RAM, swap in RAM, floppies.
+MAX_BELOW = 16  # disks that another one lies on
+MAX_MODEL = 40  # characters
 _SKIPPED = ("loop", "ram", "zram", "fd", "mtdblock")
+
+
+class About(NamedTuple):
+    """What the kernel knows of a disk.  ``size`` in bytes."""
+
+    size: int = 0
+    model: str = ""
+    removable: bool = False  # somebody may have plugged it in a minute ago
+    bus: str = ""  # "usb", "sd" for a card; "" for what is built in, as far as anybody knows
 
 
 class Disks:
@@ -56,12 +68,18 @@ class Disks:
             device.close()
         self._open.clear()
 
+    def about(self) -> dict[str, About]:
+        """What is known of each disk that can be read, by the name of its device."""
+        return {device.name: about(name, self._sys) for name, device in self._open.items()}
+
     def describe(self) -> list[str]:
         """A line for each disk, also of those that came or went since the last scan()."""
         present = set(whole_disks(self._sys)) if os.path.isdir(f"{self._sys}/class/block") else set(self._open)
         lines = []
         for name, device in sorted(self._open.items()):
-            lines.append(f"{device.name}  {human(device.size)}{'' if name in present else ', gone'}")
+            known = about(name, self._sys)
+            words = " ".join(filter(None, (human(device.size), known.model, known.bus)))
+            lines.append(f"{device.name}  {words}{'' if name in present else ', gone'}")
         lines += [f"{name}  cannot be read: {why}" for name, why in sorted(self.problems.items())]
         new = sorted(present - set(self._open) - set(self.problems))
         return lines + [f"{self._dev}/{name}  new; retry looks at it" for name in new]
@@ -89,6 +107,29 @@ def whole_disks(sys: str = "/sys") -> Iterable[str]:
         if attribute(f"{base}/{name}/size") in ("", "0") or _list(f"{base}/{name}/holders"):
             continue
         yield name
+
+
+def about(name: str, sys: str = "/sys") -> About:
+    """What sysfs says of the disk ``name``; of one that lies on others (device-mapper, MD), whether one of them is
+    removable.
+
+    Sources: Documentation/ABI/stable/sysfs-block and testing/sysfs-block-device; block/genhd.c:disk_removable_show;
+    drivers/mmc/core/bus.c:type_show, v6.12.  The attribute "removable" is about the medium (a card reader, a CD): a
+    USB disk says 0.
+    """
+    base = f"{sys}/class/block/{name}"
+    size = attribute(f"{base}/size")
+    place = os.path.realpath(base)
+    card = attribute(f"{base}/device/type") == "SD"
+    bus = "usb" if "/usb" in place else "sd" if card else ""
+    removable = bool(bus) or attribute(f"{base}/removable") == "1"
+    below = _list(f"{base}/slaves")[:MAX_BELOW] if name.startswith(("dm-", "md")) else []
+    removable = removable or any(about(one, sys).removable for one in below)
+    vendor, model = (" ".join(attribute(f"{base}/device/{part}").split()) for part in ("vendor", "model"))
+    # Of virtio and NVMe that is a number.
+    model = f"{'' if vendor.startswith('0x') or vendor == 'ATA' else vendor} {model}".strip()
+    shown = "".join(char for char in model if char.isprintable())[:MAX_MODEL]
+    return About(int(size) * SECTOR if size.isdecimal() else 0, shown, removable, bus)
 
 
 def human(size: int) -> str:

@@ -251,7 +251,8 @@ def tags(entry: BootEntry | Snapshot) -> str:
     """What a person should know of an entry before looking at its details, in a few characters."""
     if isinstance(entry, Snapshot):
         return "read-only" if entry.readonly else "writable"
-    marks = [entry.place.where]
+    marks = [entry.disk] if entry.disk else []
+    marks.append(entry.place.where)
     if entry.place.root.readonly:
         marks.append("read-only")
     if entry.rescue:
@@ -277,6 +278,7 @@ def details(entry: BootEntry | Snapshot) -> list[tuple[str, str]]:
         ("source", entry.source),
         ("kernel", entry.kernel + (f"  (version {entry.version})" if entry.version else "")),
         *(("initrd", path) for path in entry.initrds or ("its own" if entry.whole else "none",)),
+        *([("disk", entry.disk)] if entry.disk else []),
         ("root", root + (", read-only" if place.root.readonly else "")),
         ("cmdline", entry.cmdline or ("its own" if entry.whole else "")),
     ]

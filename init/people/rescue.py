@@ -27,6 +27,7 @@ from init.people.gate import Gate
 from init.people.menu import WHOLE, Menu
 from init.roots import tree_name
 from init.survey import Survey, pool_line
+from init.trust import disks_of
 
 MAX_CAT = 256 << 10  # bytes that cat prints of a file
 DMESG_LINES = 40
@@ -235,6 +236,8 @@ class Rescue:
             self._line(f"{pool_line(pool)} {pool.state}")
             for slot in pool.slots:
                 self._line(f"  {slot.id}  {slot.state:8}  {slot.device or '-'}  {slot.uuid}")
+            if self._survey is not None and pool.devices:
+                self._line(f"  on {self._survey.trust.describe(disks_of(pool))}")
         for note in self._survey.notes if self._survey else ():
             self._line(f"  note: {note}")
 
@@ -437,6 +440,7 @@ def entry_lines(number: int, entry: BootEntry) -> list[str]:
     lines = [
         f"entry {number} {entry.title} ({entry.source})",
         f"    id {entry.id}",
+        *([f"    disk {entry.disk}"] if entry.disk else []),
         f"    kernel {entry.kernel} initrd {' '.join(entry.initrds) or ('its own' if entry.whole else 'none')}",
         f"    cmdline {entry.cmdline or ('its own' if entry.whole else '')}",
     ]

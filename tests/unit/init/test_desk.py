@@ -23,7 +23,7 @@ HOUSE = Path(init.__file__).parents[1]
 def dry_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], pool: MemoryPool, *words: str
 ) -> tuple[int, list[str]]:
-    monkeypatch.setattr(pools, "assemble", lambda devices, complain: [pool])
+    monkeypatch.setattr(pools, "assemble", lambda *given: [pool])
     status = desk.main(["--dry-run", "--machine", "x86_64", *words])
     return status, capsys.readouterr().out.splitlines()
 
@@ -122,7 +122,7 @@ def test_names_on_the_disks_do_not_reach_the_terminal_as_they_are(
 
 def test_a_bug_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(kexec, "preflight", lambda *args: 1 / 0)
-    monkeypatch.setattr(pools, "assemble", lambda devices, complain: [tank()])
+    monkeypatch.setattr(pools, "assemble", lambda *given: [tank()])
     assert desk.main(["--dry-run"]) == 1
     told = capsys.readouterr().err
     assert "poolboot: error: internal error while telling what would be booted\n" in told

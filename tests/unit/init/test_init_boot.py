@@ -69,7 +69,7 @@ class Bench:
         self.staged: list[str] = []
         self.refuse: dict[str, Exception] = {}
         self.left: list[str] = []
-        monkeypatch.setattr(pools, "assemble", lambda devices, complain: disks.current)
+        monkeypatch.setattr(pools, "assemble", lambda *given: disks.current)
         monkeypatch.setattr(waiting, "Clock", lambda: self.clock)
         monkeypatch.setattr(main.time, "sleep", self.clock.sleep)
         monkeypatch.setitem(handover.WAYS, "kexec", self)
@@ -401,7 +401,7 @@ def test_a_bug_in_the_way_of_one_entry_leaves_the_next_its_turn(monkeypatch: pyt
 def rescue(
     typed: str, pool: MemoryPool | None, monkeypatch: pytest.MonkeyPatch, knobs: str = ""
 ) -> tuple[object, list[str]]:
-    monkeypatch.setattr(pools, "assemble", lambda devices, complain: [pool] if pool else [])
+    monkeypatch.setattr(pools, "assemble", lambda *given: [pool] if pool else [])
     monkeypatch.setattr("init.people.rescue.time.sleep", lambda seconds: None)
     screen = TestConsole(typed)
     found = Survey([], config.read(knobs)) if pool is not None else None

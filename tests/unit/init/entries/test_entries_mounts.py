@@ -46,7 +46,7 @@ def root(fstab: str) -> dict[str, object]:
 def survey(
     monkeypatch: pytest.MonkeyPatch, *there: MemoryPool, devices: tuple[BlockDevice, ...] = (), knobs: str = ""
 ) -> tuple[list[BootEntry], list[str]]:
-    monkeypatch.setattr(pools, "assemble", lambda devices, complain: list(there))
+    monkeypatch.setattr(pools, "assemble", lambda *given: list(there))
     found = Survey(devices, config.read(knobs))
     return found.entries(), found.notes
 

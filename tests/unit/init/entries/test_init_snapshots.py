@@ -220,7 +220,7 @@ def test_damage_is_told() -> None:
 )
 def test_the_entry_knob_names_a_snapshot(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
     pool = opensuse()
-    monkeypatch.setattr(pools, "assemble", lambda devices, complain: [pool])
+    monkeypatch.setattr(pools, "assemble", lambda *given: [pool])
     found = survey.Survey([], config.read(f"poolboot.entry={asked}"))
     assert [entry.id for entry in found.entries()] == ["tank:@/6.4.0-2", "tank:@/.snapshots/7/snapshot/6.4.0-1"]
     choice = policy.choose(found.entries(), [policy.Wish(asked, "asked")])
@@ -231,7 +231,7 @@ def test_the_entry_knob_names_a_snapshot(monkeypatch: pytest.MonkeyPatch, asked:
 
 def test_without_being_asked_no_snapshot_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = opensuse()
-    monkeypatch.setattr(pools, "assemble", lambda devices, complain: [pool])
+    monkeypatch.setattr(pools, "assemble", lambda *given: [pool])
     assert len(survey.Survey([], config.read("")).entries()) == 1
     assert not any("snapshot" in name for name in pool.opened)
 

@@ -36,7 +36,7 @@ def found(monkeypatch: pytest.MonkeyPatch, knobs: str = "", good: bool = True) -
         tree["etc"] |= {"systemd": {"system": {"multi-user.target.wants": {  # type: ignore[operator]
             "poolboot-good.service": "/etc/systemd/system/poolboot-good.service"}}}}  # fmt: skip
     pool = MemoryPool({"@": tree})
-    monkeypatch.setattr(pools, "assemble", lambda devices, complain: [pool])
+    monkeypatch.setattr(pools, "assemble", lambda *given: [pool])
     return Survey([], config.read(knobs))
 
 
@@ -57,8 +57,10 @@ def start(variables: Variables, there: Survey) -> tuple[str, str, list[str]]:
 
 
 def remembered(variables: Variables) -> str:
+    """All but what is about pools: see test_pools_that_were_booted_from."""
     value = variables.get(keeper.VARIABLE, POOLBOOT)
-    return value.data.decode() if value else ""
+    lines = value.data.decode().splitlines(True) if value else []
+    return "".join(line for line in lines if not line.startswith(("pool ", "good ")))
 
 
 # --- the text ---------------------------------------------------------------------------------
@@ -76,6 +78,25 @@ def test_a_ledger_as_text() -> None:
     assert one.text() == "default a b\nonce c\nbooting tank:@/x y\ntry 1 z\ntry 2 tank:@/x y\n"
     assert ledger.parse(one.text()) == one
     assert Ledger().text() == ""
+
+
+def test_pools_that_were_booted_from() -> None:
+    one = Ledger().on("u1", ["b", "a"])
+    assert one.text() == "pool u1 a b\n"
+    assert one.known() == {"u1": {"a", "b"}}
+    assert one.started("x").known() == {}  # and nobody has reported it good
+    two = one.on("u2", ["c"]).started("x")
+    assert two.known() == {"u1": {"a", "b"}}
+    two = ledger.parse(two.text())._replace(booting="")
+    assert list(two.known().items()) == [("u1", {"a", "b"}), ("u2", {"c"})]
+    assert list(two.on("u1", ["a"]).known().items()) == [("u2", {"c"}), ("u1", {"a"})]
+    assert one.on("u1", ["a", "b"]).on("u1", ["a", "b"]) == one.on("u1", ["a", "b"])  # written twice at most
+    many = Ledger()
+    for number in range(20):
+        many = many.on(f"u{number}", map(str, range(40)))
+    assert len(many.known()) == ledger.MAX_POOLS + 1
+    assert len(many.text()) < 512
+    assert ledger.parse(many.text()) == many
 
 
 @given(
@@ -265,7 +286,7 @@ def partition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_file_on_the_partition(partition: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = keeper.OnPartition(Partition(MemoryDevice(), 1, 0, 1, "", "", ""), None)  # type: ignore[arg-type]
-    monkeypatch.setattr(esp, "find", lambda devices, asked: store._partition)
+    monkeypatch.setattr(esp, "find", lambda devices, asked, trust: store._partition)
     monkeypatch.setattr(keeper.OnPartition, "read", lambda self: _text(partition))
     there = found(monkeypatch)
     kept = Keeper([], there.config)

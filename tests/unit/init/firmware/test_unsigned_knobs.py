@@ -130,7 +130,7 @@ def test_an_unsigned_root_only_leaves_pools_out(root: str, narrow: str) -> None:
 
 def test_narrowing_leaves_out_pools(monkeypatch: pytest.MonkeyPatch) -> None:
     pools = [MemoryPool({"@": system("6.1")}, name) for name in ("one", "two")]
-    monkeypatch.setattr("init.survey.pools.assemble", lambda devices, say: pools)
+    monkeypatch.setattr("init.survey.pools.assemble", lambda *given: pools)
     found = Survey([], BootConfig(narrow="LABEL=two"))
     assert [pool.name for pool in found.matching] == ["two"]
     assert found.wanted.key == ""  # nobody who is trusted asked for it

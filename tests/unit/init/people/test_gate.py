@@ -178,7 +178,7 @@ def test_a_typed_root_leaves_pools_out_while_secure_boot_is_on() -> None:
 @pytest.fixture
 def survey(monkeypatch: pytest.MonkeyPatch) -> Survey:
     pool = MemoryPool({"@": system("6.12.1", "6.9"), "@home": {}})
-    monkeypatch.setattr(pools, "assemble", lambda devices, complain: [pool])
+    monkeypatch.setattr(pools, "assemble", lambda *given: [pool])
     return Survey([], config.read(""))
 
 

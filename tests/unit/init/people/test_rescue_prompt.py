@@ -26,7 +26,7 @@ from init.survey import Survey
 def prompt(monkeypatch: pytest.MonkeyPatch) -> Rescue:
     tree = system("6.12.1", "6.9") | {"a file": b"1", "afraid": b"2", "annex": {"deep": b"3"}}
     pool = MemoryPool({"@": tree, "@home": {}})
-    monkeypatch.setattr(pools, "assemble", lambda devices, complain: [pool])
+    monkeypatch.setattr(pools, "assemble", lambda *given: [pool])
     return Rescue(TestConsole(), Survey([], config.read("")), Disks("/nonexistent"))
 
 
@@ -205,7 +205,7 @@ def test_no_name_on_a_disk_takes_a_line_of_its_own(monkeypatch: pytest.MonkeyPat
     forged = "x\npoolboot: error: forged\x1b[2J"
     tree = system("6.12.1") | {forged: {forged: b""}}
     pool = MemoryPool({"@": tree, forged: {}}, name=f"tank{forged}")
-    monkeypatch.setattr(pools, "assemble", lambda devices, complain: [pool])
+    monkeypatch.setattr(pools, "assemble", lambda *given: [pool])
     prompt = Rescue(TestConsole(), Survey([], config.read("")), Disks("/nonexistent"))
     typed = ["pools", "roots", "use 2", "use 1", "ls", "entries", "boot 7", f"ls {forged[:1]}", "cat /nope", "devices"]
     text = answers(prompt, *typed)

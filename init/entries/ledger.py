@@ -80,6 +80,8 @@ def parse(text: str) -> Ledger:
     pool: tuple[str, ...] = ()
     for line in text[:MAX_TEXT].split("\n")[:MAX_LINES]:
         key, _, value = line.strip("\r\0").partition(" ")
+        if not fits(value):
+            continue
         if key in _FIELDS:
             values[key] = value
         elif key == "good" and value:

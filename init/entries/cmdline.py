@@ -115,7 +115,7 @@ class _Reader:
         text = self._read(mounts.FSTAB) or ""
         options = next((line.options for line in mounts.parse(text) if line.where == "/"), "")
         kept = [one for one in options.split(",") if one and one not in _VFS_OPTIONS]
-        return ",".join(one for one in kept if not one.startswith(("x-", "_")))
+        return ",".join(one for one in kept if not one.startswith(("x-", "_")) and _writable(one))
 
     def _grub_default(self) -> str | None:
         """What grub-mkconfig would put behind "root=... ro", or None when there is no /etc/default/grub.
@@ -168,10 +168,18 @@ def _with_root(words: list[str], place: BootRoot, initrd: File | None) -> list[s
     for word in words:
         ((name, value),) = _config.parse(word) or ((word, None),)
         if name == "rootflags":
-            options += [option for option in (value or "").split(",") if option]
+            options += [option for option in (value or "").split(",") if option and _writable(option)]
         elif name != "root":
             rest.append(word)
     return [*_root_words(place, options), *rest]
+
+
+def _writable(option: str) -> bool:
+    """Whether a command line can carry it: an fstab has quotes around contexts of SELinux, say."""
+    try:
+        return bool(_config.quote("rootflags", option))
+    except _config.Unwritable:
+        return False
 
 
 def _root_words(place: BootRoot, options: list[str]) -> list[str]:

@@ -323,3 +323,13 @@ def test_entries_that_are_called_the_same_are_told_apart() -> None:
 
 def test_nothing_to_choose_from() -> None:
     assert policy.choose([], [wish("1")]).order == ()
+
+
+def test_mount_options_that_no_command_line_can_carry_are_left_out() -> None:
+    """Those of an fstab, and those that somebody states: the root boots without them."""
+    fstab = b'UUID=1 / btrfs compress=zstd,context="system_u:object_r:x",ssd 0 0\n'
+    where = place(system(fstab=fstab))
+    assert "rootflags=subvol=@,compress=zstd,ssd ro" in cmdline.compute(where, config.read(""))[0]
+    text = cmdline.stated('root=UUID=1 rootflags=a,context="b,c",d', where, config.read(""), own=True)
+    assert '"' not in text
+    assert "rootflags=subvol=@,a" in text

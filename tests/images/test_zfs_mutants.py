@@ -28,14 +28,25 @@ pytestmark = pytest.mark.images
 
 SEEDS = 40
 MAX_OBJECTS = 2000
+EDGES = (0, 1, 2, 7, 0xFF, 0x100, 0xFFFF, 1 << 20, 1 << 31, (1 << 32) - 1, 1 << 47, 1 << 62, 1 << 63, (1 << 64) - 1)
 SECONDS = 20  # for one mutant; the machine may be busy
 
 
 def mutate(data: bytes, dice: random.Random) -> bytes:
-    """Change one or a few bytes, mostly among those that say something."""
+    """Change a few bytes or words, mostly among those that say something; or let pointers lead where others lead."""
     changed = bytearray(data)
     telling = [at for at in range(0, len(data), 8) if any(data[at : at + 8])]
     for _ in range(dice.choice((1, 1, 2, 8))):
+        shape = dice.random()
+        if shape < 0.2 and telling:
+            at = dice.choice(telling)
+            changed[at : at + 8] = dice.choice(EDGES).to_bytes(8, "little")[: len(data) - at]
+            continue
+        if shape < 0.4 and len(data) >= 2 * layout.BLKPTR_SIZE:
+            size = dice.choice((8, 24, layout.BLKPTR_SIZE))
+            source, target = (dice.randrange(len(data) // size) * size for _ in range(2))
+            changed[target : target + size] = changed[source : source + size]
+            continue
         at = dice.choice(telling) + dice.randrange(8) if telling and dice.random() < 0.9 else dice.randrange(len(data))
         changed[at] = dice.choice((0, 0xFF, dice.randrange(256), changed[at] ^ 1 << dice.randrange(8)))
     return bytes(changed)
@@ -57,7 +68,7 @@ def look_at_everything(devices: Sequence[BlockDevice]) -> int:
     return count
 
 
-@pytest.fixture(scope="module", params=["single", "raidz1", "datasets", "big2raidz"])
+@pytest.fixture(scope="module", params=["single", "raidz1", "datasets", "big2raidz", "removed", "draidspare"])
 def images(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return zfs_recipes.unpack(request.param, tmp_path_factory.mktemp(request.param))
 

@@ -172,7 +172,8 @@ def boot(machine: Machine) -> None:
         seconds = 0.0 if seconds is not None or let_in(machine) else None
         order = ()
     if seconds is not None:
-        picked = ask(machine, entries, entries.index(order[0]) if order and order[0] in entries else 0, seconds)
+        selected = entries.index(order[0]) if order and order[0] in entries else 0
+        picked = ask(machine, entries, selected, seconds, not unsure)
         if picked is None:
             return
         order = (picked, *(entry for entry in order if entry != picked))
@@ -223,8 +224,11 @@ def let_in(machine: Machine) -> bool:
         return False
 
 
-def ask(machine: Machine, entries: list[BootEntry], selected: int, seconds: float) -> BootEntry | None:
-    """Show the menu, and boot what a person picks until that works.
+def ask(
+    machine: Machine, entries: list[BootEntry], selected: int, seconds: float, alone: bool = True
+) -> BootEntry | None:
+    """Show the menu, and boot what a person picks until that works; with ``alone`` what is selected when nobody can be
+    heard.
 
     Returns the entry when nobody did anything for ``seconds`` seconds, None when the rescue prompt is wanted.
     """
@@ -235,7 +239,7 @@ def ask(machine: Machine, entries: list[BootEntry], selected: int, seconds: floa
     while True:
         prefer = machine.keeper.toggle if machine.keeper else None
         menu = Menu(entries, selected, seconds or None, found, prefer, machine.guard())
-        menu.message = message
+        menu.message, menu.alone = message, alone
         with CLOCK.of(_phases.PERSON):
             outcome = chooser.run(machine.console, menu)
         if outcome.entry is None or menu.left is not None:

@@ -26,7 +26,7 @@ def run(console: Console, menu: Menu, clock: Callable[[], float] = time.monotoni
         try:
             key = console.key(_until_tick(menu.left))
         except Closed:
-            return Outcome(menu.levels[0].entry)
+            return Outcome(menu.levels[0].entry if menu.alone else None)
         now = clock()
         menu.pass_time(now - last)
         last = now

@@ -89,6 +89,7 @@ class Menu:
         self.kept: tuple[str, str, bool] | None = None  # the key, what locks it, and whether it leads to typing
         self.levels = [Level("What can be booted", entries, selected)]
         self.left, self._source, self._prefer = left, source, prefer
+        self.alone = True  # what is selected may be booted when nobody can be heard
         self.page = LIST
         self.scroll = 0  # first line that is shown of DETAILS
         self.line = Line()

@@ -12,12 +12,13 @@ from memoryfs import Damaged
 
 import init
 from fsdrivers import pools
+from fsdrivers.block import BlockDevice
 from fsdrivers.errors import Corrupt, MissingDevices
-from fsdrivers.pool import Pool
+from fsdrivers.pool import Pool, Slot
 from init import __main__ as main
 from init import config, handover, report, waiting
 from init.console import console
-from init.console.console import Closed
+from init.console.console import Closed, Console
 from init.console.terminal import Terminal
 from init.handover import Refused, power
 from init.machine.devices import Disks
@@ -112,6 +113,50 @@ def tank(missing: int = 0, *versions: str) -> MemoryPool:
 
 
 # --- waiting and choosing ---------------------------------------------------------------------
+
+
+class Nothing(BlockDevice):
+    """A disk without a byte."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.size = name, 0
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        raise AssertionError
+
+
+def twins() -> list[MemoryPool]:
+    """Two pools of one uuid that do not need each other."""
+    one, other = tank(0, "6.12.1"), tank(0, "6.12.2")
+    for pool, rival, disk in ((one, other, "/dev/vda"), (other, one, "/dev/vdb")):
+        pool.rivals = (rival,)
+        pool.slots = (Slot(1, disk, disk, "online"),)
+        pool.devices = (Nothing(disk),)
+    return [one, other]
+
+
+def test_which_of_two_copies_is_meant_only_a_person_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [(0, twins())], "poolboot.timeout=1")
+    asked: list[tuple[float, bool]] = []
+
+    def ask(
+        machine: main.Machine, entries: list[handover.BootEntry], selected: int, seconds: float, alone: bool
+    ) -> None:
+        asked.append((seconds, alone))
+
+    monkeypatch.setattr(main, "ask", ask)
+    lines = bench.boot()
+    assert asked == [(0.0, False)]
+    assert bench.staged == []
+    assert any("which one is meant, only you know; detach one" in line for line in lines)
+    assert lines[-1] == "poolboot: nothing is booted by itself: see the warnings, and choose"
+
+
+def test_a_menu_that_nobody_hears_does_not_say_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, [(0, twins())])
+    bench.machine.console = Console((), ())  # closed as soon as somebody listens
+    bench.boot()
+    assert bench.staged == []
 
 
 def test_a_complete_pool_boots_at_once_with_the_lines_that_log_readers_know(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from init_doubles import UUID, MemoryPool, bzimage, initrd, system
 from test_entries_stated import Pool, esp
 
 from fsdrivers import pools
-from fsdrivers.block import BlockDevice
+from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.filesystem import Filesystem
 from init import config, entries
 from init.entries import BootEntry, mounts
@@ -264,6 +265,56 @@ def test_kernels_on_a_fat_partition(monkeypatch: pytest.MonkeyPatch, kernels: Pa
     assert entry.id == "tank:@/6.12.1"
     assert entry.open(entry.initrds[0]).read() == initrd("6.12.1")
     assert notes == [f"tank:@: its /boot is {part.name}"]
+
+
+@pytest.mark.parametrize("what", ["UUID={serial}", "PARTUUID={partuuid}"])
+def test_of_two_partitions_with_one_id_the_one_beside_the_root_is_meant(
+    monkeypatch: pytest.MonkeyPatch, kernels: Path, tmp_path: Path, what: str
+) -> None:
+    from fsdrivers import fat
+    from fsdrivers.partitions import partitions
+
+    foreign = esp(tmp_path / "foreign.img", kernels)
+    own = FileDevice(str(shutil.copy(tmp_path / "foreign.img", tmp_path / "own.img")))
+    devices = foreign, own
+    parts = [partitions(device)[0] for device in devices]
+    line = what.format(serial=fat.open(parts[1]).uuid, partuuid=parts[1].uuid)
+    pool = Pool({"/": {}, "@": root(f"{line} /boot vfat umask=0077 0 2")})
+    found, notes = survey(monkeypatch, pool, devices=devices)
+    assert found == []
+    assert f"which is {parts[0].name}, {parts[1].name}: none of them is taken; detach others" in notes[0]
+    pool.devices = (devices[1],)
+    found, notes = survey(monkeypatch, pool, devices=devices)
+    assert len(found) == 1
+    assert notes == [f"tank:@: its /boot is {parts[1].name}"]
+
+
+def test_where_we_came_from_and_where_we_write_is_no_copy(
+    monkeypatch: pytest.MonkeyPatch, kernels: Path, tmp_path: Path
+) -> None:
+    from fsdrivers.errors import Ambiguous
+    from fsdrivers.partitions import partitions
+    from init.firmware import esp as esps
+    from init.firmware import stub
+    from init.machine.devices import About
+    from init.refused import Refused
+    from init.trust import Trust
+
+    devices = foreign, own = esp(tmp_path / "foreign.img", kernels), esp(tmp_path / "own.img", kernels)
+    came = stub.Origin(partitions(own)[0].uuid, "/EFI/BOOT/BOOTX64.EFI", False)
+    found = stub.own_partition(came, [own])
+    assert found is not None
+    assert found.parent is own
+    with pytest.raises(Ambiguous, match=r"is on .*foreign.*own.*: none of them is taken"):
+        stub.own_partition(came, devices)
+    monkeypatch.setattr(esps, "fat_label", lambda partition: "poolboot")
+    with pytest.raises(Refused, match="all answer to it"):
+        esps.find(devices, "", Trust())
+    assert esps.find(devices, "", Trust(origin=own.name)).parent is own
+    plugged = Trust({foreign.name: About(removable=True, bus="usb")})
+    assert esps.find(devices, "", plugged).parent is own
+    with pytest.raises(Refused, match="there is none"):
+        esps.find([foreign], "", plugged)
 
 
 def test_counted_entries_on_a_partition_that_is_the_boot_of_a_root(

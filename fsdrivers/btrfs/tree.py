@@ -70,6 +70,7 @@ class Nodes:
     """Reads nodes through a volume and keeps the most recently used ones, ``CACHE`` bytes of them."""
 
     CACHE = 8 << 20
+    TREES = 16  # that remember where their last search ended, and so keep up to eight nodes each
     ITEMS = 200_000  # in all of them: decoded they are some 180 bytes each, however little is in them
 
     def __init__(self, volume: Volume) -> None:
@@ -82,6 +83,7 @@ class Nodes:
         self._cache: dict[int, Node] = {}
         self._most = max(self.CACHE // self._size, 64)
         self._items = 0  # in the nodes that are kept
+        self._searched: dict[Tree, None] = {}  # the one that searched last at the end
 
     def load(self, pointer: Pointer) -> Node:
         """The node that ``pointer`` describes; raises Corrupt, ReadError, MissingDevices."""
@@ -94,6 +96,15 @@ class Nodes:
                 self._items -= len(self._cache.pop(next(iter(self._cache))).items)
         self._cache[pointer.bytenr] = node
         return node
+
+    def searched(self, tree: Tree) -> None:
+        """``tree`` remembers a search now; of many trees the one whose search is the oldest forgets it."""
+        self._searched.pop(tree, None)
+        self._searched[tree] = None
+        if len(self._searched) > self.TREES:
+            oldest = next(iter(self._searched))
+            del self._searched[oldest]
+            oldest.forget()
 
     def _read(self, pointer: Pointer) -> Node:
         """The first copy of the node that passes every check."""
@@ -233,6 +244,10 @@ class Tree:
         """All items of one object and one type, by offset."""
         return self.items((objectid, kind, 0), (objectid, kind, layout.MAX_KEY[2]))
 
+    def forget(self) -> None:
+        """Let go of the nodes of the last search."""
+        self._last = None
+
     def _descend(self, key: Key) -> tuple[list[Step], Node]:
         """The leaf where ``key`` is or would be, and the steps that led to it."""
         known = self._last
@@ -248,6 +263,7 @@ class Tree:
             node, beyond = self._child(node, index, beyond)
         if node.items:
             self._last = node.items[0][:3], beyond, path.copy(), node
+            self._nodes.searched(self)
         return path, node
 
     def _next(self, path: list[Step]) -> Node | None:

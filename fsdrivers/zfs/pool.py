@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from fsdrivers import pool
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 KIND = "zfs"
 
+MAX_LOOKED = 1000  # file systems that are looked into for one that could be a root, when the pool names none
 MAX_SNAPSHOTS = 100_000  # of a whole pool that are listed
 _SECOND = 1_000_000_000
 _LATEST = 1 << 36  # seconds since 1970: a year that calendars know
@@ -235,7 +237,8 @@ class ZfsPool(pool.Pool):
         for dataset in systems:
             if dataset.number == bootfs:
                 return dataset.name
-        alike = [dataset.name for dataset in systems if self._looks_like_root(dataset)]
+        roots = (dataset.name for dataset in systems[:MAX_LOOKED] if self._looks_like_root(dataset))
+        alike = list(islice(roots, 2))
         if len(alike) == 1:
             return alike[0]
         return systems[0].name if systems else None

@@ -5,7 +5,7 @@ Sources: module/zfs/zio.c:zio_read, zio_gang_tree_assemble, zio_checksum.c:zio_c
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any, Protocol
@@ -45,7 +45,7 @@ class Store:
         self._gangs = 0  # headers read for the block under way
         self.loaded = 0  # bytes of blocks that were asked for
         self.leaves: Kept[tuple[int, int], Any] = Kept(LEAF_BYTES)  # decoded, of all ZAPs
-        self._holders: deque[Holder] = deque()
+        self._holders: dict[Holder, None] = {}  # the one that got its block last at the end
         self._cache: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
         self._cached = 0
 
@@ -104,12 +104,13 @@ class Store:
         return data
 
     def holds(self, holder: Holder) -> None:
-        """``holder`` has a block now; of many the one that got its block first lets go."""
-        if self._holders and self._holders[-1] is holder:
-            return
-        self._holders.append(holder)
+        """``holder`` has a block now; of many the one whose block is the oldest lets go."""
+        self._holders.pop(holder, None)
+        self._holders[holder] = None
         if len(self._holders) > HOLDERS:
-            self._holders.popleft().forget()
+            oldest = next(iter(self._holders))
+            del self._holders[oldest]
+            oldest.forget()
 
     def _embedded(self, pointer: Blkptr, structure: str) -> bytes:
         if pointer.embedded == layout.EMBEDDED_REDACTED:

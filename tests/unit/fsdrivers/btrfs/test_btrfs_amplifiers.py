@@ -21,7 +21,7 @@ from fsdrivers.btrfs.rebuild import Row
 from fsdrivers.btrfs.replay import replay
 from fsdrivers.btrfs.roots import Roots
 from fsdrivers.btrfs.stripetree import StripeTree
-from fsdrivers.btrfs.tree import Key, Nodes, Pointer
+from fsdrivers.btrfs.tree import Key, Nodes, Pointer, Tree
 from fsdrivers.btrfs.volume import Volume
 from fsdrivers.errors import Corrupt, FsError, TooMany
 from fsdrivers.redundancy import Attempt, Health
@@ -105,6 +105,20 @@ def test_nodes_full_of_items_are_kept_by_the_item() -> None:
     bounded(run)
     run()
     assert sum(len(one.items) for one in nodes._cache.values()) <= Nodes.ITEMS
+
+
+def test_few_trees_remember_their_last_search() -> None:
+    """Each of thousands of subvolumes would keep its nodes, whatever the cache does."""
+    blocks: dict[int, list[bytes]] = {}
+    for number in range(500):
+        at = 0x10000 + number * SECTOR
+        blocks[at] = [seal(leaf(at, [((number, 1, 0), b"x")]))]
+    nodes = Nodes(cast(Volume, Memory(blocks)))
+    trees = [Tree(nodes, Pointer(at, 0, 7, OWNER)) for at in blocks]
+    for number, tree in enumerate(trees):
+        assert tree.find(number, 1, 0) is not None
+    assert sum(tree._last is not None for tree in trees) == Nodes.TREES
+    assert all(tree.find(number, 1, 0) is not None for number, tree in enumerate(trees))
 
 
 # --- chunks and rows ---------------------------------------------------------------------------------

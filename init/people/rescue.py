@@ -152,7 +152,7 @@ class Rescue:
             return
         try:
             self._console.pages(True)
-            with around(name, ()):
+            with around("this command", ()):
                 command(rest)
         except (Closed, Enough) as stopped:
             if isinstance(stopped, Closed):

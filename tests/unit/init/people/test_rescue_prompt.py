@@ -10,7 +10,7 @@ import pytest
 from init_doubles import MemoryPool, TestConsole, system
 from test_init_boot import CMDLINE, Bench, tank
 
-from fsdrivers import pools
+from fsdrivers import bounds, pools
 from init import __main__ as main
 from init import config
 from init.console.console import Enough
@@ -268,3 +268,19 @@ def test_knobs_of_the_prompt_go_on_top_and_stay(monkeypatch: pytest.MonkeyPatch)
         bench.machine.console = TestConsole(f"retry {typed}\n")
         assert main.rescue(bench.machine)
     assert bench.machine.typed == "poolboot.debug poolboot.wait=1"
+
+
+def test_a_command_that_a_disk_makes_endless_comes_back(prompt: Rescue, monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(_: str) -> None:
+        while True:
+            pass
+
+    monkeypatch.setitem(prompt._commands, "ls", endless)
+    bounds.use(bounds.Wall(seconds=0.3))
+    try:
+        prompt._serve("ls", "")
+    finally:
+        bounds.use(None)
+    screen = prompt._console
+    assert isinstance(screen, TestConsole)
+    assert screen.lines() == ["ls: this command: it took more than 0 s of the processor's time; left out"]

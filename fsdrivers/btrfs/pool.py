@@ -71,6 +71,11 @@ class BtrfsPool(Pool):
             self.health.note(note)
         self.slots = self._slots()
 
+    @property
+    def legs(self) -> dict[bytes, Leg]:
+        """The devices that are there, by device uuid."""
+        return self._legs
+
     def roots(self) -> list[Root]:
         store = self._opened()
         default = store.roots.default()

@@ -76,6 +76,7 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     return parser
 
 
+_INSPECTED = ("super", "node", "tree", "chunk")
 _Shape = tuple[tuple[str, ...], dict[str, Any]]
 
 
@@ -113,6 +114,16 @@ def _commands() -> dict[str, tuple[Callable[[argparse.Namespace], int], str, tup
             _cp,
             "copy a file or, with -r, a directory out of the pool",
             (_flag("-r", "-R", dest="recursive"), path, _argument("dest")),
+        ),
+        "inspect": (
+            _inspect,
+            "show on-disk structures in words, whole or damaged",
+            (
+                _flag("--offsets", help="with the place of each field in its structure"),
+                _flag("--json", help="one structure a line"),
+                _argument("what", metavar="WHAT", choices=_INSPECTED, help="one of " + ", ".join(_INSPECTED)),
+                _argument("details", metavar="ARGUMENT", nargs="*", help="an address, the name of a tree, ..."),
+            ),
         ),
         "mount": (
             _mount,
@@ -307,6 +318,22 @@ def _cp(options: argparse.Namespace) -> int:
     complete = copyout.copy(filesystem, options.path, options.dest, options.recursive, _warn)
     _report(filesystem)
     return OK if complete else FAILED
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    try:
+        from fsdrivers.desk.inspect import command
+    except ModuleNotFoundError as error:
+        if error.name != "construct":
+            raise
+        return _fail("inspect needs the Python package construct: pip install construct")
+    asked = command.Asked(options.images, lambda: _pools(options), options.details)
+    try:
+        right = command.run(options.what, asked, options.offsets, options.json, _print)
+    except command.Usage as error:
+        _fail(f"{error}; see fsdrivers inspect --help")
+        return USAGE
+    return OK if right else FAILED
 
 
 def _mount(options: argparse.Namespace) -> int:

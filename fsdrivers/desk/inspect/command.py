@@ -1,0 +1,114 @@
+"""What `fsdrivers inspect` can show, by name, and how it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from fsdrivers.block import BlockDevice, FileDevice
+from fsdrivers.btrfs.pool import BtrfsPool
+from fsdrivers.desk.inspect import btrfs
+from fsdrivers.desk.inspect.report import Nothing, Report, lines, to_json
+from fsdrivers.errors import Ambiguous, FsError
+from fsdrivers.partitions import partitions
+from fsdrivers.pool import Pool
+
+Pools = Callable[[], list[Pool]]
+
+
+class Usage(Exception):
+    """The command line makes no sense."""
+
+
+class Asked(NamedTuple):
+    """What was asked for: the disks, the pools on them (found when first called), and the arguments."""
+
+    images: Sequence[str]
+    pools: Pools
+    arguments: Sequence[str]
+
+    def devices(self) -> list[BlockDevice]:
+        """The disks, and the partitions on them if a table can be read."""
+        found: list[BlockDevice] = []
+        for image in self.images:
+            device = FileDevice(image)
+            found.append(device)
+            try:
+                found += partitions(device)
+            except FsError:
+                continue
+        return found
+
+    def pool(self, kind: str) -> Pool:
+        """The one pool of ``kind``.  Raises Nothing, Ambiguous."""
+        found = [pool for pool in self.pools() if pool.kind == kind]
+        if not found:
+            raise Nothing(f"no {kind} pool on {', '.join(self.images)}")
+        if len(found) > 1:
+            names = ", ".join(pool.name or pool.uuid for pool in found)
+            raise Ambiguous(f"several {kind} pools found ({names}): name one with --pool")
+        return found[0]
+
+
+class What(NamedTuple):
+    """One thing that can be shown: its arguments (in brackets: may be left out) and what it is."""
+
+    arguments: tuple[str, ...]
+    text: str
+    show: Callable[[Asked], Iterator[Report]]
+
+
+def run(what: str, asked: Asked, offsets: bool, as_json: bool, say: Callable[[str], None]) -> bool:
+    """Show ``what`` was asked for, structure by structure; whether all of it is right.
+
+    Raises Usage, and FsError when there is nothing to show.
+    """
+    one = WHATS[what]
+    least = sum(not name.startswith("[") for name in one.arguments)
+    if not least <= len(asked.arguments) <= len(one.arguments):
+        raise Usage(f"inspect {' '.join((what, *one.arguments))}")
+    right = True
+    for report in one.show(asked):
+        right = right and not report.problems
+        for line in [to_json(report, offsets)] if as_json else lines(report, offsets):
+            say(line)
+    return right
+
+
+def number(text: str) -> int:
+    """A number as people write it: decimal, or hexadecimal after 0x.  Raises Usage."""
+    try:
+        found = int(text, 0)
+    except ValueError:
+        raise Usage(f"{text} is no number") from None
+    if not 0 <= found < 1 << 64:
+        raise Usage(f"{text} is no address")
+    return found
+
+
+def _reader(asked: Asked) -> btrfs.Reader:
+    pool = asked.pool("btrfs")
+    assert isinstance(pool, BtrfsPool)
+    return btrfs.Reader(pool)
+
+
+def _chunk(asked: Asked) -> Iterator[Report]:
+    address = number(asked.arguments[0]) if asked.arguments else None
+    return btrfs.chunks(_reader(asked), address)
+
+
+def _node(asked: Asked) -> Iterator[Report]:
+    address = number(asked.arguments[0])
+    return btrfs.node(_reader(asked), address)
+
+
+def _tree(asked: Asked) -> Iterator[Report]:
+    return btrfs.tree(_reader(asked), asked.arguments[0])
+
+
+WHATS = {
+    "super": What((), "btrfs: every copy of the superblock", lambda asked: btrfs.superblocks(asked.devices())),
+    "chunk": What(("[ADDRESS]",), "btrfs: the chunks, or the one around an address", _chunk),
+    "node": What(("ADDRESS",), "btrfs: a node of a tree, by its logical address", _node),
+    "tree": What(("NAME",), "btrfs: all nodes of a tree: root, extent, fs, ..., or the number of a subvolume", _tree),
+}

@@ -1,0 +1,135 @@
+"""Running `fsdrivers inspect` and the real tools on the same images, for tests that compare them value by value.
+
+    python tests/unit/fsdrivers/desk/inspected.py      writes what the tools say of the committed images (GOLDEN)
+
+The tools are those of Debian 13 (btrfs-progs 6.14, zdb 2.3), unpacked into the cache and run with their own libraries.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[4]
+GOLDEN = PROJECT / "tests/unit/data/inspect"
+if __name__ == "__main__":
+    sys.path.insert(0, str(PROJECT))
+
+import progs  # noqa: E402
+import zstandard  # noqa: E402
+
+from artefacts import debian, started  # noqa: E402
+
+Json = dict[str, Any]
+
+
+def inspect(*arguments: str, status: int | None = 0) -> list[Json]:
+    """What the command says, as JSON."""
+    return [json.loads(line) for line in run(*arguments, "--json", status=status).splitlines()]
+
+
+def run(*arguments: str, status: int | None = 0) -> str:
+    """The output of `fsdrivers inspect ARGUMENTS`, which must end with ``status`` (None: with any)."""
+    command = [sys.executable, "-m", "fsdrivers", "inspect", *arguments]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, errors="surrogateescape")
+    assert status is None or done.returncode == status, done.stderr
+    return done.stdout
+
+
+def tool(package: str, program: str, *arguments: str | Path, cwd: Path | None = None) -> str:
+    """What a program of Debian 13 writes."""
+    tree = debian.packages("trixie", [package], ("main", "contrib") if package.startswith("zfs") else ("main",))
+    libraries = f"{tree}/usr/lib/x86_64-linux-gnu:{tree}/usr/lib"
+    loader = [str(tree / "usr/lib64/ld-linux-x86-64.so.2"), "--library-path", libraries]
+    path = next(str(tree / place / program) for place in ("usr/bin", "usr/sbin") if (tree / place / program).exists())
+    command = [*loader, path, *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, env={**os.environ, "TZ": "UTC"})
+    return done.stdout.decode(errors="surrogateescape")
+
+
+def start_image(path: Path) -> Path:
+    """The small pool that is committed, unpacked to ``path``."""
+    path.write_bytes(zstandard.ZstdDecompressor().decompress(started.POOL.read_bytes()))
+    return path
+
+
+# --- btrfs ----------------------------------------------------------------------------------------
+
+
+def dump_super(image: Path) -> str:
+    return tool("btrfs-progs", "btrfs", "inspect-internal", "dump-super", "-fa", image)
+
+
+def dump_tree(*images: Path) -> str:
+    return tool("btrfs-progs", "btrfs", "inspect-internal", "dump-tree", *images)
+
+
+def tidy(text: str) -> Iterator[str]:
+    """The lines of a tool without the white space that only lays them out."""
+    text = re.sub(r"\|\s*\n\s*", "| ", text)
+    text = re.sub(r"\(178 0x[0-9a-f]+\)", "(178)", text)  # a hash of what follows
+    text = re.sub(r"(range start \d+) end \d+ length \d+", r"\1", text)
+    for line in text.splitlines():
+        if line.strip():
+            yield " ".join(line.split())
+
+
+def compare_supers(image: Path, text: str) -> int:
+    """Holds `inspect super` against what dump-super said; how many lines that was."""
+    wanted = [re.sub("device=.*", "device=IMAGE", line) for line in tidy(text)]
+    got = [line for report in inspect("-a", str(image), "super") for line in progs.superblock(report, "IMAGE")]
+    assert got == wanted
+    return len(wanted)
+
+
+def compare_trees(images: list[Path], text: str) -> int:
+    """Holds `inspect tree` of every tree against what dump-tree said; how many lines that was."""
+    disks = [word for image in images for word in ("-a", str(image))]
+    count = 0
+    for name, wanted in trees(text):
+        got = [line for report in inspect(*disks, "tree", name) for line in progs.node(report)]
+        assert got == wanted, f"tree {name}"
+        count += len(wanted)
+    return count
+
+
+def trees(text: str) -> Iterator[tuple[str, list[str]]]:
+    """What dump-tree said, by the names that `inspect tree` has for the trees."""
+    names = {
+        "ROOT_TREE": "root", "CHUNK_TREE": "chunk", "EXTENT_TREE": "extent", "DEV_TREE": "dev", "FS_TREE": "fs",
+        "CSUM_TREE": "csum", "UUID_TREE": "uuid", "FREE_SPACE_TREE": "free-space", "DATA_RELOC_TREE": "data-reloc",
+        "RAID_STRIPE_TREE": "raid-stripe", "BLOCK_GROUP_TREE": "block-group", "QUOTA_TREE": "quota",
+    }  # fmt: skip
+    name, found = "", []
+    for line in tidy(text):
+        head = re.fullmatch(r"[\w -]+ tree key \((\w+) ROOT_ITEM \d+\)", line)
+        if line in ("root tree", "chunk tree") or head or line.startswith("total bytes"):
+            if name:
+                yield name, found
+            owner = head[1] if head else line.upper().replace(" ", "_")
+            name, found = names.get(owner, owner), []
+            if line.startswith("total bytes"):
+                return
+        elif name:
+            found.append(line)
+
+
+def main() -> None:
+    """Write the golden files."""
+    import tempfile
+
+    GOLDEN.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        image = start_image(Path(scratch, "start.img"))
+        (GOLDEN / "start.dump-super.txt").write_text(dump_super(image).replace(str(image), "start.img"))
+        (GOLDEN / "start.dump-tree.txt").write_text(dump_tree(image))
+
+
+if __name__ == "__main__":
+    main()

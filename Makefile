@@ -2,7 +2,8 @@
 #
 # Knobs: SUITE=trixie (the Debian of `make run`), KERNEL=debian or a path (another bootstrap kernel than our slim one),
 # ARGS="..." (more arguments for `python -m qemu run` or pytest), ZFS=1 (boots a whole Debian from ZFS too; compiles
-# OpenZFS once, 9 minutes on 2 cores), POOLBOOT_ACCEL=tcg|kvm, POOLBOOT_CACHE=directory.
+# OpenZFS once, 9 minutes on 2 cores), SYSTEMS=1 (ring 0 too: the releases that this machine is not, each in a bare
+# root), POOLBOOT_ACCEL=tcg|kvm, POOLBOOT_CACHE=directory.
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
@@ -11,15 +12,18 @@ PYTEST := $(PYTHON) -m pytest
 JOBS := $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 SPREAD := --numprocesses $(JOBS) --dist loadfile
 SUITE ?= bookworm
+LEFT_OUT := not firmware and not arm64 $(if $(ZFS),,and not zfs) $(if $(SYSTEMS),and not (systems and zfs),and not systems)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help run test qemu-test zfs-debian firmware-test arm64 unit-test lint bench image setup clean
+.PHONY: help run test qemu-test systems fresh zfs-debian firmware-test arm64 unit-test lint bench image setup clean
 
 help:
 	@echo "make run        build the boot image, make a Debian on three btrfs disks, boot it in QEMU"
 	@echo "make test       lint, unit tests, images made by the real tools, boots in QEMU"
 	@echo "make unit-test  only the tests that need no QEMU"
 	@echo "make qemu-test  only the boots (ZFS=1: a whole Debian from ZFS too; what make test leaves out)"
+	@echo "make systems    ring 0: set-up, program, tests, lint and a boot, in a bare root of each supported release"
+	@echo "make fresh      SUITE=trixie: set-up, make run and make test in a bare root, with nothing cached"
 	@echo "make firmware-test  the EFI file: disk, ISO, Secure Boot, Path C (not part of make test)"
 	@echo "make arm64      cross-build kernel and program, boot them in an emulated arm64 machine (not part of make test)"
 	@echo "make lint       ruff and mypy --strict"
@@ -34,10 +38,18 @@ run: setup
 	@$(PYTHON) -m qemu run --suite $(SUITE) $(if $(KERNEL),--kernel $(KERNEL)) $(ARGS)
 
 test: setup lint image $(if $(ZFS),zfs-debian)
-	$(PYTEST) $(SPREAD) -m "not firmware and not arm64 $(if $(ZFS),,and not zfs)" tests $(ARGS)
+	$(PYTEST) $(SPREAD) -m "$(LEFT_OUT)" tests $(ARGS)
 
 qemu-test: setup image $(if $(ZFS),zfs-debian)
 	$(PYTEST) $(SPREAD) -m "boot $(if $(ZFS),or zfs)" tests/boot $(ARGS)
+
+# RELEASES=trixie: that one alone.
+systems: setup image
+	$(PYTEST) -m "systems $(if $(ZFS),,and not zfs)" --releases $(or $(RELEASES),all) tests/systems $(ARGS)
+
+# With PARTS="setup run" less than everything.
+fresh: setup
+	$(PYTHON) tests/systems fresh $(SUITE) $(PARTS) $(if $(KERNEL),KERNEL=$(KERNEL))
 
 # Before the tests and alone on the machine: the longest thing that is ever made, and no test's time should count it.
 zfs-debian: setup
@@ -53,7 +65,7 @@ arm64:
 	$(PYTEST) -m arm64 tests/boot $(ARGS)
 
 unit-test: setup
-	$(PYTEST) -m "not boot and not images and not firmware and not arm64 and not zfs" tests $(ARGS)
+	$(PYTEST) -m "not boot and not images and not firmware and not arm64 and not zfs and not systems" tests $(ARGS)
 
 lint: setup
 	$(PYTHON) -m ruff check .

@@ -14,13 +14,16 @@ import pytest
 from qemu import images, run, workshop
 
 # Quick rings first: who broke a parser hears of it before the first machine starts.
-RINGS = ("unit", "fuzz", "images", "boot")
-SLOW = ("images", "boot", "firmware", "zfs", "arm64")
+RINGS = ("unit", "fuzz", "systems", "images", "boot")
+SLOW = ("images", "boot", "firmware", "zfs", "arm64", "systems")
 SLOW_SECONDS = 1800  # the first test that needs an image waits until it is made
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--suite", default="bookworm", help="the Debian that the boot tests boot")
+    parser.addoption(
+        "--releases", default="others", help="ring 0: a suite, all, or (default) the others than this machine's own"
+    )
     parser.addoption("--kernel", default="slim", help="bootstrap kernel for the boot tests: a path, slim or debian")
 
 
@@ -57,6 +60,13 @@ def _aloud(config: pytest.Config) -> Iterator[None]:
     worker = "PYTEST_XDIST_WORKER" in os.environ
     with capture.global_and_fixture_disabled(), redirect_stdout(sys.stderr if worker else sys.stdout):
         print(flush=True)
+        yield
+
+
+@pytest.fixture
+def aloud(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The long steps of a test tell of their progress."""
+    with _aloud(request.config):
         yield
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fsdrivers.block import BlockDevice
 from fsdrivers.errors import Corrupt, FsError, ReadError, Unsupported
 from fsdrivers.zfs import layout
-from fsdrivers.zfs.checksum import sha256
+from fsdrivers.zfs.checksum import Words, sha256
 from fsdrivers.zfs.nvlist import NvError, NvList, parse
 
 # fs/zfs.h:pool_state_t
@@ -163,16 +163,22 @@ def eck_order(data: bytes) -> str | None:
 
 
 def verify(data: bytes, offset: int, order: str, *more: int) -> bool:
-    """Whether the embedded checksum of ``data`` holds.
+    """Whether the embedded checksum of ``data`` holds; the arguments are those of embedded_sum()."""
+    eck = layout.ECK[order]
+    return embedded_sum(data, offset, order, *more) == eck.unpack_from(data, len(data) - eck.size)[1:]
+
+
+def embedded_sum(data: bytes, offset: int, order: str, *more: int) -> Words:
+    """What the checksum at the end of ``data`` should be.
 
     While it was computed its own place held the verifier: ``offset`` and ``more`` as words.
     Source: module/zfs/zio_checksum.c:zio_checksum_error_impl.
     """
     eck = layout.ECK[order]
     body = len(data) - eck.size
-    magic, *wanted = eck.unpack_from(data, body)
+    magic = eck.unpack_from(data, body)[0]
     verifier = (offset, *more, 0, 0, 0)[:4]
-    return list(sha256(data[:body] + eck.pack(magic, *verifier))) == list(wanted)
+    return sha256(data[:body] + eck.pack(magic, *verifier))
 
 
 def uberblocks(device: BlockDevice, ashift: int) -> Iterator[tuple[int, Uberblock]]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.btrfs.pool import BtrfsPool
-from fsdrivers.desk.inspect import btrfs
+from fsdrivers.desk.inspect import btrfs, zfs, zfs_objects
 from fsdrivers.desk.inspect.report import Nothing, Report, lines, to_json
 from fsdrivers.errors import Ambiguous, FsError
 from fsdrivers.partitions import partitions
 from fsdrivers.pool import Pool
+from fsdrivers.zfs import layout
+from fsdrivers.zfs.pool import ZfsPool
 
 Pools = Callable[[], list[Pool]]
 
@@ -106,9 +109,38 @@ def _tree(asked: Asked) -> Iterator[Report]:
     return btrfs.tree(_reader(asked), asked.arguments[0])
 
 
+def _zfs(asked: Asked) -> ZfsPool:
+    pool = asked.pool("zfs")
+    assert isinstance(pool, ZfsPool)
+    return pool
+
+
+def _object(asked: Asked) -> Iterator[Report]:
+    dataset, name = asked.arguments
+    wanted = number(name)
+    return zfs_objects.an_object(_zfs(asked), dataset, wanted)
+
+
+def _blkptr(asked: Asked) -> Iterator[Report]:
+    """VDEV:OFFSET:SIZE as zdb writes addresses: the vdev decimal, the others hexadecimal; or :LSIZE/PSIZE."""
+    known = re.fullmatch(r"(\d{1,7}):([0-9a-f]{1,16}):(?:([0-9a-f]{1,7})/)?([0-9a-f]{1,7})", asked.arguments[0])
+    if known is None:
+        raise Usage(f"{asked.arguments[0]} is no VDEV:OFFSET:SIZE")
+    vdev, offset, psize = int(known[1]), int(known[2], 16), int(known[4], 16)
+    lsize = int(known[3], 16) if known[3] else psize
+    if not 0 < max(lsize, psize) <= layout.MAX_BLOCK or offset % 512 or psize % 512 or not psize:
+        raise Usage(f"{asked.arguments[0]}: offset and size are whole sectors of 512 bytes (in hexadecimal)")
+    return zfs_objects.pointers(_zfs(asked), vdev, offset, lsize, psize)
+
+
 WHATS = {
     "super": What((), "btrfs: every copy of the superblock", lambda asked: btrfs.superblocks(asked.devices())),
     "chunk": What(("[ADDRESS]",), "btrfs: the chunks, or the one around an address", _chunk),
     "node": What(("ADDRESS",), "btrfs: a node of a tree, by its logical address", _node),
     "tree": What(("NAME",), "btrfs: all nodes of a tree: root, extent, fs, ..., or the number of a subvolume", _tree),
+    "labels": What((), "ZFS: all four labels of every device", lambda asked: zfs.labels(asked.devices())),
+    "uberblocks": What((), "ZFS: the uberblocks in all rings", lambda asked: zfs.uberblocks(asked.devices())),
+    "mos": What((), "ZFS: the objects of the pool itself", lambda asked: zfs_objects.mos(_zfs(asked))),
+    "object": What(("DATASET", "ID"), "ZFS: one object of a dataset, or of the pool itself (mos)", _object),
+    "blkptr": What(("VDEV:OFFSET:SIZE",), "ZFS: the block pointers in a block, by its address in hexadecimal", _blkptr),
 }

@@ -1,6 +1,6 @@
 """Running `fsdrivers inspect` and the real tools on the same images, for tests that compare them value by value.
 
-    python tests/unit/fsdrivers/desk/inspected.py      writes what the tools say of the committed images (GOLDEN)
+    python tests/unit/fsdrivers/desk/inspected.py      writes what the tools say of committed images (GOLDEN)
 
 The tools are those of Debian 13 (btrfs-progs 6.14, zdb 2.3), unpacked into the cache and run with their own libraries.
 """
@@ -19,12 +19,17 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parents[4]
 GOLDEN = PROJECT / "tests/unit/data/inspect"
 if __name__ == "__main__":
-    sys.path.insert(0, str(PROJECT))
+    sys.path[:0] = [str(PROJECT), str(PROJECT / "tests/images")]
 
 import progs  # noqa: E402
+import zdbs  # noqa: E402
 import zstandard  # noqa: E402
 
 from artefacts import debian, started  # noqa: E402
+from fsdrivers.block import FileDevice  # noqa: E402
+from fsdrivers.desk.inspect import command  # noqa: E402
+from fsdrivers.pool import Pool  # noqa: E402
+from fsdrivers.pools import assemble  # noqa: E402
 
 Json = dict[str, Any]
 
@@ -120,15 +125,91 @@ def trees(text: str) -> Iterator[tuple[str, list[str]]]:
             found.append(line)
 
 
+# --- ZFS ------------------------------------------------------------------------------------------
+
+
+def zdb(*arguments: str | Path) -> str:
+    return tool("zfsutils-linux", "zdb", *arguments)
+
+
+def zdb_label(disk: Path) -> str:
+    return zdb("-l", disk) + zdb("-lu", disk)
+
+
+def zdb_objects(disks: list[Path], name: str) -> str:
+    return zdb("-P", "-e", "-p", disks[0].parent, "-ddddd", name)
+
+
+class Asking:
+    """Asks for many things about the same disks, in this process: each start would take longer than the answer."""
+
+    def __init__(self, disks: list[Path]) -> None:
+        self.names = [str(disk) for disk in disks]
+        self.pools: list[Pool] = assemble([FileDevice(name) for name in self.names])
+
+    def __call__(self, what: str, *arguments: str) -> list[Json]:
+        said: list[str] = []
+        command.run(what, command.Asked(self.names, lambda: self.pools, arguments), False, True, said.append)
+        return [json.loads(line) for line in said]
+
+
+def compare_labels(disks: list[Path], text: str) -> int:
+    """Holds labels and uberblocks of the first disk against what zdb_label() said; how many uberblocks that was."""
+    ask = Asking(disks)
+    found = [report for report in ask("labels") if report["device"] == ask.names[0]]
+    got = {int(report["structure"].split()[1]): list(zdbs.label(report["fields"])) for report in found}
+    first, _, second = text.partition("    Uberblock[")
+    assert got == zdbs.labels(first)
+    rings = [report for report in ask("uberblocks") if report["device"] == ask.names[0]]
+    mine = {
+        (number, int(report["structure"].split()[1])): zdbs.uberblock(report["fields"])
+        for report in rings
+        for number in report["labels"]
+    }
+    assert mine == zdbs.uberblocks("    Uberblock[" + second)
+    return len(mine)
+
+
+def compare_objects(disks: list[Path], text: str) -> int:
+    """Holds all objects of all datasets against what zdb_objects() said; how many those were."""
+    ask = Asking(disks)
+    count = 0
+    for dataset, number, lines in zdbs.objects(text):
+        if number >= 0:  # those below are the sums of who uses how much
+            (report,) = ask("object", dataset, str(number))
+            zdbs.agree(zdbs.told(lines), zdbs.ours(report["fields"]))
+            count += 1
+    listed = [report["object"] for report in ask("mos") if report["structure"] == "object"]
+    assert listed == [number for dataset, number, _ in zdbs.objects(text) if dataset == "mos" and number > 0]
+    return count
+
+
+def golden(name: str) -> str:
+    """A golden file."""
+    return (
+        zstandard.ZstdDecompressor().decompress((GOLDEN / f"{name}.zst").read_bytes()).decode(errors="surrogateescape")
+    )
+
+
 def main() -> None:
     """Write the golden files."""
     import tempfile
 
+    import zfs_recipes
+
+    def keep(name: str, text: str) -> None:
+        packed = zstandard.ZstdCompressor(level=19).compress(text.encode(errors="surrogateescape"))
+        (GOLDEN / f"{name}.zst").write_bytes(packed)
+
     GOLDEN.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         image = start_image(Path(scratch, "start.img"))
-        (GOLDEN / "start.dump-super.txt").write_text(dump_super(image).replace(str(image), "start.img"))
-        (GOLDEN / "start.dump-tree.txt").write_text(dump_tree(image))
+        keep("start.dump-super.txt", dump_super(image).replace(str(image), "start.img"))
+        keep("start.dump-tree.txt", dump_tree(image))
+    with tempfile.TemporaryDirectory() as scratch:
+        disks = zfs_recipes.unpack("single", Path(scratch))
+        keep("single.zdb-label.txt", zdb_label(disks[0]))
+        keep("single.zdb-objects.txt", zdb_objects(disks, "tank"))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from inspected import GOLDEN, PROJECT, compare_supers, compare_trees, inspect, run, start_image
+from inspected import PROJECT, compare_supers, compare_trees, golden, inspect, run, start_image
 
 from fsdrivers.btrfs import layout
 from fsdrivers.btrfs.checksum import TYPES
@@ -24,11 +24,11 @@ def image(tmp_path: Path) -> Path:
 
 
 def test_superblocks_are_what_dump_super_says(image: Path) -> None:
-    assert compare_supers(image, (GOLDEN / "start.dump-super.txt").read_text()) > 70
+    assert compare_supers(image, golden("start.dump-super.txt")) > 70
 
 
 def test_trees_are_what_dump_tree_says(image: Path) -> None:
-    assert compare_trees([image], (GOLDEN / "start.dump-tree.txt").read_text()) > 300
+    assert compare_trees([image], golden("start.dump-tree.txt")) > 300
 
 
 def changed(image: Path, offset: int, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,23 @@ import table
 from releases import RELEASES
 
 from artefacts import NEWEST, OLDEST
+
+VERSION = re.compile(r"\d+\.\d+")
+
+
+def test_the_readmes_rows_are_of_our_releases_and_say_what_ring_0_wants_of_them() -> None:
+    text = table.README.read_text()
+    _, begin, rest = text.partition(f"{table.BEGIN}\n")
+    found, end, _ = rest.partition(table.END)
+    assert begin
+    assert end
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in found.strip().splitlines()[2:]]
+    known = {row[0]: row for row in rows}
+    # A release that is not proved yet has no row.
+    assert list(known) == [release.title for release in RELEASES if release.title in known]
+    for release in RELEASES:
+        if row := known.get(release.title):
+            assert (_series(row[1]), _series(row[3])) == (release.python, release.kernel)
 
 
 def test_every_release_has_a_python_that_the_build_calls_known_to_work() -> None:
@@ -41,3 +59,9 @@ def test_a_page_without_marks_stays_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="ring 0"):
         table.rewrite([], page)
     assert page.read_text() == "no table\n"
+
+
+def _series(version: str) -> str:
+    found = VERSION.match(version)
+    assert found
+    return found[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import struct
 from collections.abc import Callable, Sequence
 
 from fsdrivers.errors import FsError, NotFound
@@ -80,15 +81,20 @@ class Server:
         return self._running
 
     def handle(self, request: memoryview) -> None:
-        """Answer one request."""
-        length, opcode, unique, number, *_ = layout.IN_HEADER.unpack_from(request)
-        body = request[layout.IN_HEADER.size : length]
-        if opcode == layout.FORGET:
-            self._nodes.forget(number, layout.FORGET_IN.unpack_from(body)[0])
-        elif opcode == layout.BATCH_FORGET:
-            self._batch_forget(body)
-        else:
-            self._send(unique, *self._answer(opcode, number, body))
+        """Answer one request; what is shorter than it has to be is passed over."""
+        try:
+            length, opcode, unique, number, *_ = layout.IN_HEADER.unpack_from(request)
+            body = request[layout.IN_HEADER.size : length]
+            if opcode == layout.FORGET:
+                self._nodes.forget(number, layout.FORGET_IN.unpack_from(body)[0])
+                return
+            if opcode == layout.BATCH_FORGET:
+                self._batch_forget(body)
+                return
+        except struct.error:
+            self._complain(f"a request of {len(request)} bytes is too short")
+            return
+        self._send(unique, *self._answer(opcode, number, body))
 
     def _answer(self, opcode: int, number: int, body: memoryview) -> tuple[int, Reply]:
         """The errno (0 for success) and the parts of the reply."""

@@ -283,6 +283,19 @@ def test_a_bug_costs_one_request() -> None:
     assert "internal" in kernel.log[0]
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [b"", bytes(39), layout.IN_HEADER.pack(40, layout.FORGET, 77, 1, 0, 0, 1, 0, 0),
+     layout.IN_HEADER.pack(44, layout.BATCH_FORGET, 77, 1, 0, 0, 1, 0, 0) + bytes(4)],
+    ids=["empty", "half a header", "forget", "batch forget"],
+)  # fmt: skip
+def test_requests_that_break_off_cost_nothing_else(request_: bytes) -> None:
+    kernel = Kernel(MemoryFilesystem({"file": b"x"}))
+    kernel.server.handle(memoryview(request_))
+    assert kernel.log == [f"a request of {len(request_)} bytes is too short"]
+    assert kernel.lookup(1, "file")
+
+
 def test_numbers_are_never_used_again() -> None:
     nodes = Nodes("root", 256)
     first = nodes.know("x", 300, nodes.root).id

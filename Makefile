@@ -15,7 +15,7 @@ SUITE ?= bookworm
 LEFT_OUT := not firmware and not arm64 $(if $(ZFS),,and not zfs) $(if $(SYSTEMS),and not (systems and zfs),and not systems)
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help run test qemu-test systems fresh zfs-debian firmware-test arm64 unit-test lint bench image setup clean
+.PHONY: help run test qemu-test systems fresh zfs-debian firmware-test arm64 unit-test fuzz lint bench image setup clean
 
 help:
 	@echo "make run        build the boot image, make a Debian on three btrfs disks, boot it in QEMU"
@@ -26,6 +26,7 @@ help:
 	@echo "make fresh      SUITE=trixie: set-up, make run and make test in a bare root, with nothing cached"
 	@echo "make firmware-test  the EFI file: disk, ISO, Secure Boot, Path C (not part of make test)"
 	@echo "make arm64      cross-build kernel and program, boot them in an emulated arm64 machine (not part of make test)"
+	@echo "make fuzz       look for inputs that break a parser, for SECONDS=600 (ARGS=\"bls fat\": these targets)"
 	@echo "make lint       ruff and mypy --strict"
 	@echo "make bench      measure against the budgets"
 	@echo "make image      build/vmlinuz and build/initramfs.cpio.zst"
@@ -66,6 +67,13 @@ arm64:
 
 unit-test: setup
 	$(PYTEST) -m "not boot and not images and not firmware and not arm64 and not zfs and not systems" tests $(ARGS)
+
+# Alone on the machine: what takes a second here must take one everywhere.
+SECONDS ?= 600
+fuzz: setup
+	@$(PYTHON) -c 'import atheris' 2>/dev/null || $(PYTHON) -m pip install --quiet --disable-pip-version-check \
+	    --config-settings editable_mode=compat --editable '.[fuzz]'
+	$(PYTHON) tests/fuzz --seconds $(SECONDS) $(ARGS)
 
 lint: setup
 	$(PYTHON) -m ruff check .

@@ -28,6 +28,13 @@ NATIVE_PACKAGE = "fsdrivers.native"
 _FLAGS = ("-O2", "-g0", "-fPIC", "-DNDEBUG", "-ffunction-sections", "-fdata-sections")
 
 
+# What a byte beyond a buffer, or arithmetic that C does not define, ends the process with.
+_SANITIZED = (
+    "-O1", "-g1", "-fPIC", "-w", "-fno-omit-frame-pointer", "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=undefined",
+)  # fmt: skip
+
+
 class Extension(NamedTuple):
     """One extension module in C."""
 
@@ -134,6 +141,31 @@ def build_in_place(log: Path, tally: Tally | None = None) -> list[Path]:
             replace(target, library.read_bytes(), 0o755)
         done.append(target)
     return done
+
+
+def build_sanitized(log: Path) -> dict[str, Path]:
+    """``fsdrivers/native`` with AddressSanitizer and UndefinedBehaviorSanitizer in it: libraries by module names.
+
+    They do not name the sanitizers' library, whose one copy in a process comes with the program (LD_PRELOAD): that of
+    atheris also counts branches.
+    """
+    made = {}
+    for module in cython_extensions(log):
+        stem = module.name.rpartition(".")[2]
+        identity = cache.key(module.identity, _SANITIZED, NATIVE.version(), sys.version)
+        made[module.name] = (
+            cache.entry("sanitized", f"{stem}-{identity}", partial(_sanitize, module, log)) / "module.so"
+        )
+    return made
+
+
+def _sanitize(module: Extension, log: Path, work: Path) -> None:
+    """Compile a module of one source file with the sanitizers, and link it without their library."""
+    (source,) = module.sources
+    part = work / "module.o"
+    run([NATIVE.compiler, *_SANITIZED, *NATIVE.python_flags(), "-c", source, "-o", part], log=log, hint=NATIVE.hint)
+    run([NATIVE.compiler, "-shared", part, "-o", work / "module.so"], log=log, hint=NATIVE.hint)
+    part.unlink()
 
 
 def cython_extensions(log: Path) -> list[Extension]:

@@ -113,3 +113,16 @@ def test_the_archive_has_one_global_symbol_a_module(tmp_path: Path, log: Path) -
         "PyInit_poolboot_a_b2",
     ]
     assert 'PyImport_AppendInittab("a.b1", PyInit_poolboot_a_b1);' in (tmp_path / "out/register.c").read_text()
+
+
+def test_the_sanitizers_see_what_compiled_modules_do(log: Path) -> None:
+    """Every compiled module of ours calls them, and none brings a copy of their library."""
+    made = native.build_sanitized(log)
+    assert set(made) == {module.name for module in native.cython_extensions(log)}
+    for name, library in made.items():
+        symbols = subprocess.run(["nm", "-D", library], capture_output=True, text=True, check=True).stdout
+        assert " U __asan_report_load1" in symbols, name
+        assert " U __ubsan_handle_" in symbols, name
+        needed = subprocess.run(["objdump", "-p", library], capture_output=True, text=True, check=True).stdout
+        assert "libasan" not in needed
+        assert "libubsan" not in needed

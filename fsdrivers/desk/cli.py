@@ -76,7 +76,7 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     return parser
 
 
-_INSPECTED = ("super", "node", "tree", "chunk", "labels", "uberblocks", "mos", "object", "blkptr")
+_INSPECTED = ("super", "node", "tree", "chunk", "labels", "uberblocks", "mos", "object", "blkptr", "gpt", "fat")
 _Shape = tuple[tuple[str, ...], dict[str, Any]]
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.btrfs.pool import BtrfsPool
-from fsdrivers.desk.inspect import btrfs, zfs, zfs_objects
+from fsdrivers.desk.inspect import btrfs, fat, gpt, zfs, zfs_objects
 from fsdrivers.desk.inspect.report import Nothing, Report, lines, to_json
 from fsdrivers.errors import Ambiguous, FsError
 from fsdrivers.partitions import partitions
@@ -30,11 +30,14 @@ class Asked(NamedTuple):
     pools: Pools
     arguments: Sequence[str]
 
+    def disks(self) -> list[BlockDevice]:
+        """The disks alone."""
+        return [FileDevice(image) for image in self.images]
+
     def devices(self) -> list[BlockDevice]:
         """The disks, and the partitions on them if a table can be read."""
         found: list[BlockDevice] = []
-        for image in self.images:
-            device = FileDevice(image)
+        for device in self.disks():
             found.append(device)
             try:
                 found += partitions(device)
@@ -143,4 +146,8 @@ WHATS = {
     "mos": What((), "ZFS: the objects of the pool itself", lambda asked: zfs_objects.mos(_zfs(asked))),
     "object": What(("DATASET", "ID"), "ZFS: one object of a dataset, or of the pool itself (mos)", _object),
     "blkptr": What(("VDEV:OFFSET:SIZE",), "ZFS: the block pointers in a block, by its address in hexadecimal", _blkptr),
+    "gpt": What(
+        (), "partition tables: MBR, both headers of a GPT and their entries", lambda asked: gpt.tables(asked.disks())
+    ),
+    "fat": What((), "FAT: the boot sector and its backup", lambda asked: fat.boot_sectors(asked.devices())),
 }

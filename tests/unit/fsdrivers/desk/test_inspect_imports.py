@@ -12,6 +12,8 @@ from places import PROJECT
 from test_arrows import TABLE, imports, modules
 
 from artefacts import program
+from fsdrivers.desk import cli
+from fsdrivers.desk.inspect import command
 
 INSPECT = "fsdrivers.desk.inspect"
 
@@ -49,3 +51,11 @@ def test_who_starts_does_not_load_it(module: str) -> None:
     script = f"import sys, {module}; print([one for one in sys.modules if 'construct' in one or '{INSPECT}' in one])"
     done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_command_line_knows_all_that_can_be_shown() -> None:
+    """It has the names of its own: to look them up it would have to load construct."""
+    assert set(cli._INSPECTED) == set(command.WHATS)
+    page = (PROJECT / "docs/command-line.md").read_text()
+    for name, what in command.WHATS.items():
+        assert f"| `{' '.join((name, *what.arguments))}` |" in page

@@ -25,12 +25,13 @@ def main(arguments: list[str]) -> None:
         _take_sanitized()
         import targets
         import targets_native
-    from target import execute, name_of
+        from target import execute, name_of
 
-    targets_native.instrument = atheris.instrument_func
-    target = targets.TARGETS[name]
-    for seed in target.seeds():  # what is loaded once is nobody's memory
-        execute(target, seed)
+        targets_native.instrument = atheris.instrument_func
+        target = targets.TARGETS[name]
+        # Drivers import much of themselves when they are first used; and what is loaded once is nobody's memory.
+        for seed in target.seeds():
+            execute(target, seed)
     kinds: dict[str, int] = {}
 
     def one(data: bytes) -> None:

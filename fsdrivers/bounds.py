@@ -138,31 +138,42 @@ class Step:
         if not self.armed:
             return
         self.armed = False
-        self._put_back()
-        if isinstance(error, MemoryError):
-            self.why = self.why or self._too_large()
-        broken = OutOfBounds(self._doing, self.why) if self.why else None
+        del trace
+        broken = bool(self.why) or isinstance(error, MemoryError)
+        if broken:
+            # What was built up hangs on the frames that the error came through.  It goes before anything else: there
+            # may be no memory left for the call that lifts the limit.
+            _forget(error)
+        try:
+            if self._before is not None:
+                self._wall.limit(self._before)
+            problem = OutOfBounds(self._doing, self.why or self._too_large()) if broken else None
+            self._account(problem)
+        finally:
+            self._put_back()
+        if problem is not None:
+            raise problem from None
+
+    def _account(self, problem: OutOfBounds | None) -> None:
+        """Charge what this has cost to its disks, and nothing to who is around it.
+
+        Clearing up is a part of that cost, and over before the outer one's timer runs again: in a process with much in
+        memory it takes longer than a look.
+        """
         cost = time.process_time() - self._began
-        self._wall.charge(self._doing, self._disks, cost, broken)
+        self._wall.charge(self._doing, self._disks, cost, problem)
         if self._outer is not None:  # it was not at work meanwhile
             self._outer._busy += cost
             self._outer._began += cost
             self._outer._most += max(0, data_size() - self._used)
-        if broken is not None:
-            # What was built up hangs on the frames that the error came through.
-            _forget(error)
-            del trace
-            raise broken from None
 
     def _put_back(self) -> None:
-        """The timer and the limit as they were."""
+        """The timer as it was."""
         self._wall.inside = self._outer
         if self._timed:
             again = TICK if self._outer is not None else 0.0
             signal.setitimer(signal.ITIMER_PROF, again, again)
             signal.signal(signal.SIGPROF, self._handler or signal.SIG_DFL)
-        if self._before is not None:
-            self._wall.limit(self._before)
 
     def _look(self, number: int, frame: FrameType | None) -> None:
         """Between two steps of the interpreter, every TICK."""
@@ -289,10 +300,9 @@ def _limit(value: int) -> int:
 
 def _forget(error: BaseException | None) -> None:
     """Let go of all that ``error`` and those before it hold, and have it collected."""
-    for _ in range(64):
-        if error is None:
-            break
-        error.__traceback__, before = None, error.__context__ or error.__cause__
+    while error is not None:  # ends in a ring of them too: each link is cut on the way
+        error.__traceback__ = None
+        before = error.__context__ or error.__cause__
         error.__context__ = error.__cause__ = None
         error = before
     import gc

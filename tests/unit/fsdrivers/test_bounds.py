@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import resource
 import signal
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -110,6 +112,26 @@ def test_memory_ends_and_is_given_back(work: Callable[[], object]) -> None:
     assert bounds.data_size() < before + (32 << 20)
 
 
+def test_memory_is_given_back_before_the_limit_is_lifted() -> None:
+    """That call needs some itself."""
+    large = Empty("what takes all memory")
+    seen = weakref.ref(large)
+    held = [large]
+    del large
+
+    def fill() -> None:
+        kept = held.pop()
+        raise MemoryError(kept.name)
+
+    def limit(_value: int) -> int:
+        if not held and seen() is not None:
+            raise MemoryError("none left")
+        return -1
+
+    bounds.use(Wall(seconds=SECONDS, memory=MEMORY, limit=limit))
+    assert [type(error) for error in caught(fill)] == [OutOfBounds]
+
+
 def test_a_disk_has_so_much_for_all_its_partitions_and_others_have_theirs() -> None:
     parts = [Slice(DISK, 0, 4096, f"/dev/sda{number}") for number in range(1, 9)]
     began = time.process_time()
@@ -136,6 +158,26 @@ def test_another_disk_in_the_middle_has_time_of_its_own() -> None:
         return "found"
 
     assert bounds.attempt("its entries", [DISK], look, pytest.fail) == "found"
+
+
+def test_clearing_up_after_another_disk_is_not_charged_to_the_one_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collecting what it left takes long in a process with much in memory: two times half of a step is a whole one."""
+
+    def collect() -> None:
+        until = time.process_time() + SECONDS / bounds.STEPS / 2
+        while time.process_time() < until:
+            pass
+
+    def look() -> str:
+        for number in range(2):
+            assert caught(loop, OTHER, f"its file system {number}")
+        return "found"
+
+    monkeypatch.setattr(gc, "collect", collect)
+    assert bounds.attempt("its entries", [DISK], look, pytest.fail) == "found"
+    assert [str(error) for error in caught(lambda: None, OTHER)] == [
+        "/dev/sdb: what is on it took 1 s of the processor's time; left out"
+    ]
 
 
 def test_progress_renews_and_a_person_is_not_charged() -> None:

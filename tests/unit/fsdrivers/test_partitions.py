@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import struct
 import subprocess
 import zlib
 from pathlib import Path
 
 import pytest
 from bounded import bounded
+from built import tables
 
 from fsdrivers.block import FileDevice, Slice
 from fsdrivers.errors import Corrupt, ReadError
@@ -156,21 +156,29 @@ def test_slices_keep_to_themselves(tmp_path: Path) -> None:
 
 def table(entries: bytes, count: int, size: int, sectors: int = 1 << 20) -> bytes:
     """The first sectors of a disk with a GPT of these entries, which need not be well-formed."""
-    header = bytearray(
-        struct.pack("<8sIIIIQQQQ16sQIII", b"EFI PART", 0x10000, 92, 0, 0, 1, sectors - 1, 34, sectors - 34,
-                    b"d" * 16, 2, count, size, zlib.crc32(entries))
-    )  # fmt: skip
-    struct.pack_into("<I", header, 16, zlib.crc32(bytes(header)))
-    mbr = bytearray(512)
-    struct.pack_into("<B3sB3sII", mbr, 0x1BE, 0, b"", 0xEE, b"", 1, 0xFFFFFFFF)
-    mbr[510:] = b"\x55\xaa"
-    return bytes(mbr) + bytes(header).ljust(512, b"\0") + entries
+    fields = {
+        "signature": b"EFI PART", "revision": 0x10000, "header_size": 92, "my_lba": 1, "alternate_lba": sectors - 1,
+        "first_usable_lba": 34, "last_usable_lba": sectors - 34, "disk_guid": b"d" * 16, "partition_entry_lba": 2,
+        "num_partition_entries": count, "sizeof_partition_entry": size,
+        "partition_entry_array_crc32": zlib.crc32(entries),
+    }  # fmt: skip
+    header = tables.GPT_HEADER(**fields, header_crc32=zlib.crc32(tables.GPT_HEADER(**fields)))
+    return mbr((0xEE, 1, 0xFFFFFFFF)) + header.ljust(512, b"\0") + entries
+
+
+def mbr(*entries: tuple[int, int, int]) -> bytes:
+    """A boot record with entries of (type, first sector, sectors)."""
+    raw = bytes(0x1BE) + b"".join(tables.MBR_ENTRY(type=one[0], first_lba=one[1], sectors=one[2]) for one in entries)
+    return raw.ljust(510, b"\0") + b"\x55\xaa"
 
 
 @pytest.mark.parametrize("size", [128, 4096])
 def test_thousands_of_partitions_in_the_same_place(tmp_path: Path, size: int) -> None:
     """As many are listed as the kernel has numbers for, whatever the table has."""
-    one = struct.pack("<16s16sQQQ72s", b"t" * 16, b"u" * 16, 2048, 1 << 19, 0, "\x1b[2J".encode("utf-16-le"))
+    one = tables.GPT_ENTRY(
+        partition_type_guid=b"t" * 16, unique_partition_guid=b"u" * 16, starting_lba=2048, ending_lba=1 << 19,
+        partition_name="\x1b[2J".encode("utf-16-le"),
+    )  # fmt: skip
     path = tmp_path / "d.img"
     path.write_bytes(table(one.ljust(size, b"\0") * 4096, 4096, size))
     os.truncate(path, 1 << 29)
@@ -179,18 +187,10 @@ def test_thousands_of_partitions_in_the_same_place(tmp_path: Path, size: int) ->
 
 def test_a_chain_of_logical_partitions_that_does_not_end(tmp_path: Path) -> None:
     """Each record has three partitions and a link to the next one, the last one back to the first."""
-
-    def record(following: int) -> bytes:
-        raw = bytearray(512)
-        for number in range(3):
-            struct.pack_into("<B3sB3sII", raw, 0x1BE + 16 * number, 0, b"", 0x83, b"", 1, 1)
-        struct.pack_into("<B3sB3sII", raw, 0x1BE + 48, 0, b"", 5, b"", following, 1)
-        raw[510:] = b"\x55\xaa"
-        return bytes(raw)
-
     path = tmp_path / "d.img"
-    mbr = bytearray(512)
-    struct.pack_into("<B3sB3sII", mbr, 0x1BE, 0, b"", 5, b"", 1, 60_000)
-    mbr[510:] = b"\x55\xaa"
-    path.write_bytes(bytes(mbr) + b"".join(record(number % 50_000) for number in range(1, 50_001)))
+    first = mbr((5, 1, 60_000))
+    one = mbr(*[(0x83, 1, 1)] * 3, (5, 0, 1))
+    at = 0x1BE + 3 * tables.MBR_ENTRY.size + tables.MBR_ENTRY.offset("first_lba")
+    records = (one[:at] + (number % 50_000).to_bytes(4, "little") + one[at + 4 :] for number in range(1, 50_001))
+    path.write_bytes(first + b"".join(records))
     assert bounded(lambda: [part.number for part in read(path)]).value == list(range(5, 256))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, cast
 
 import pytest
 from bounded import bounded
+from built import btrfs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_btrfs_tree import OWNER, ROOT, Memory, leaf, make, node, seal
@@ -125,8 +127,11 @@ def test_few_trees_remember_their_last_search() -> None:
 
 
 def chunk(kind: int, stripes: int, length: int = 1 << 30) -> bytes:
-    head = layout.CHUNK.pack(length, 2, layout.STRIPE_LEN, kind | 1, 0, 0, SECTOR, stripes, 1)
-    return head + b"".join(layout.STRIPE.pack(number, 0, bytes(16)) for number in range(stripes))
+    head = btrfs.CHUNK(
+        length=length, owner=2, stripe_len=layout.STRIPE_LEN, type=kind | layout.BLOCK_GROUP_DATA, sector_size=SECTOR,
+        num_stripes=stripes, sub_stripes=1,
+    )  # fmt: skip
+    return head + b"".join(btrfs.STRIPE(devid=number) for number in range(stripes))
 
 
 def test_more_columns_than_parity_can_tell_apart() -> None:
@@ -177,7 +182,7 @@ def test_a_wide_row_that_nothing_makes_good() -> None:
 
 def test_stripes_of_single_bytes() -> None:
     found = chunks.parse(chunk(layout.BLOCK_GROUP_RAID1, 2), 0, SECTOR, "fs")
-    places = layout.RAID_STRIDE.pack(0, 0) + layout.RAID_STRIDE.pack(1, 0)
+    places = btrfs.RAID_STRIDE(devid=0) + btrfs.RAID_STRIDE(devid=1)
     tree = of(((number, layout.RAID_STRIPE, 1), places) for number in range(50_000))
     stripes = StripeTree(tree, "fs", SECTOR)
     assert "alignment" in bounded(lambda: len(list(stripes.segments(found, 0, 1 << 20)))).error
@@ -188,13 +193,13 @@ def test_stripes_of_single_bytes() -> None:
 
 def roots(places: dict[int, tuple[int, int, bytes]], directories: dict[int, tuple[int, bytes]]) -> Roots:
     """Subvolumes by id at (parent, directory inode, name), all with the ``directories``: inode -> parent, name."""
-    item = bytearray(layout.ROOT_SIZE_V1)
-    layout.ROOT.pack_into(item, 0, 7, 256, 0x1000, 0, 0, 0, 0, 1, 0, 0)
-    items: list[tuple[Key, bytes]] = [((number, layout.ROOT_ITEM, 0), bytes(item)) for number in (5, *places)]
+    item = btrfs.ROOT(generation=7, root_dirid=256, bytenr=0x1000, refs=1)
+    items: list[tuple[Key, bytes]] = [((number, layout.ROOT_ITEM, 0), item) for number in (5, *places)]
     for number, (parent, inode, name) in places.items():
-        items.append(((number, layout.ROOT_BACKREF, parent), layout.ROOT_REF_ITEM.pack(inode, 0, len(name)) + name))
+        place = btrfs.ROOT_REF_ITEM(dirid=inode, name_len=len(name)) + name
+        items.append(((number, layout.ROOT_BACKREF, parent), place))
     tree = of(
-        ((inode, layout.INODE_REF, parent), layout.INODE_REF_ITEM.pack(0, len(name)) + name)
+        ((inode, layout.INODE_REF, parent), btrfs.INODE_REF_ITEM(name_len=len(name)) + name)
         for inode, (parent, name) in directories.items()
     )
     found = Roots(tree._nodes, ROOT, "fs")
@@ -243,12 +248,17 @@ def test_subvolumes_in_deep_directories() -> None:
 # --- logs --------------------------------------------------------------------------------------------
 
 
+@cache
 def inode(size: int = 0, mode: int = 0o100644, links: int = 1) -> bytes:
-    return layout.INODE.pack(7, 7, size, 0, 0, links, 0, 0, mode, 0, 0, 0, *[0] * 8)
+    return btrfs.INODE(generation=7, transid=7, size=size, nlink=links, mode=mode)
 
 
+@cache
 def extent(length: int = SECTOR) -> bytes:
-    return layout.EXTENT.pack(7, length, 0, 0, 0, layout.EXTENT_REGULAR, 1 << 20, length, 0, length)
+    return btrfs.EXTENT(
+        generation=7, ram_bytes=length, type=layout.EXTENT_REGULAR, disk_bytenr=1 << 20, disk_num_bytes=length,
+        num_bytes=length,
+    )  # fmt: skip
 
 
 def replayed(base: Overlay, logged: Overlay, most: int = log.MAX_STEPS) -> int:
@@ -287,7 +297,8 @@ def test_names_of_one_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(2500):
         name = b"%08d" % number
         items.append(((1000 + number, layout.INODE_ITEM, 0), inode()))
-        entry = layout.DIR.pack(1000 + number, layout.INODE_ITEM, 0, 0, 0, len(name), 1) + name
+        location = {"objectid": 1000 + number, "type": layout.INODE_ITEM}
+        entry = btrfs.DIR(location=location, name_len=len(name), type=layout.FT_REG_FILE) + name
         items.append(((300, layout.DIR_INDEX, number + 2), entry))
     base, logged = of([((300, layout.INODE_ITEM, 0), inode(mode=0o040755))]), of(items)
     # Whichever limit comes first: that of steps, or that of what an item can hold.
@@ -352,6 +363,6 @@ def test_keys_stay_in_order(seed: int) -> None:
 def test_extended_attributes_without_end() -> None:
     from fsdrivers.btrfs import inode as inodes
 
-    value = layout.DIR.pack(0, 0, 0, 0, 60_000, 1, layout.FT_XATTR) + b"n" + bytes(60_000)
+    value = btrfs.DIR(data_len=60_000, name_len=1, type=layout.FT_XATTR) + b"n" + bytes(60_000)
     tree = of(((300, layout.XATTR_ITEM, number), value) for number in range(500))
     assert "extended attributes of inode 300" in bounded(lambda: inodes.xattrs(tree, 300, "fs")).error

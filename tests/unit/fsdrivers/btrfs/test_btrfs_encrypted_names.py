@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from built import btrfs
 
 from fsdrivers.btrfs import directory, layout
 from fsdrivers.btrfs.tree import Item
@@ -10,7 +11,8 @@ from fsdrivers.errors import Unsupported
 
 
 def item(kind: int) -> Item:
-    data = layout.DIR.pack(257, layout.INODE_ITEM, 0, 7, 0, 4, kind) + b"name"
+    location = {"objectid": 257, "type": layout.INODE_ITEM}
+    data = btrfs.DIR(location=location, transid=7, name_len=4, type=kind) + b"name"
     return Item(256, layout.DIR_INDEX, 2, data, 0, len(data))
 
 

@@ -6,6 +6,7 @@ import random
 from typing import cast
 
 import pytest
+from built import btrfs
 
 from fsdrivers import redundancy
 from fsdrivers.btrfs import checksum, layout, tree
@@ -27,9 +28,8 @@ def seal(raw: bytearray) -> bytes:
 
 
 def header(bytenr: int, count: int, level: int, generation: int = 7) -> bytearray:
-    raw = bytearray(SIZE)
-    layout.HEADER.pack_into(raw, 0, bytes(32), FSID, bytenr, 0, bytes(16), generation, OWNER, count, level)
-    return raw
+    head = btrfs.HEADER(fsid=FSID, bytenr=bytenr, generation=generation, owner=OWNER, nritems=count, level=level)
+    return bytearray(head.ljust(SIZE, b"\0"))
 
 
 def leaf(bytenr: int, items: list[tuple[Key, bytes]]) -> bytearray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+import built
 import pytest
 from bounded import bounded
 from hypothesis import given, settings
@@ -45,13 +46,12 @@ class Disk(BlockDevice):
 
 def boot_sector(sectors: int, table: int, per_cluster: int = 1, reserved: int = 32, fats: int = 1) -> bytes:
     """Of a FAT32 whose root is cluster 2."""
-    raw = bytearray(SECTOR)
-    layout.BOOT_SECTOR.pack_into(
-        raw, 0, b"\xeb\x58\x90", b"MSDOS5.0", SECTOR, per_cluster, reserved, fats, 0, 0, 0xF8, 0, 63, 255, 0, sectors
-    )
-    layout.EXTENDED_32[1].pack_into(raw, layout.EXTENDED_32[0], table, 0, 0, 2, 1, 6)
-    raw[-2:] = layout.BOOT_SIGNATURE
-    return bytes(raw)
+    head = built.fat.BOOT_SECTOR(
+        jump=b"\xeb\x58\x90", system_id=b"MSDOS5.0", sector_size=SECTOR, sec_per_clus=per_cluster, reserved=reserved,
+        fats=fats, media=0xF8, secs_track=63, heads=255, total_sect=sectors,
+    )  # fmt: skip
+    head += built.fat.EXTENDED_32(length=table, root_cluster=2, info_sector=1, backup_boot=6)
+    return head.ljust(layout.BOOT_SIGNATURE_AT, b"\0") + layout.BOOT_SIGNATURE
 
 
 def entry(name: bytes, first: int, size: int = 0, attributes: int = 0x20) -> bytes:
@@ -124,7 +124,9 @@ def in_root(raw: bytes, count: int = 70_000, per_cluster: int = 64) -> Disk:
     return volume(chain, {2: raw}, count, per_cluster)
 
 
-LONG = layout.SLOT.pack(0x41, b"a\0" * 5, layout.ATTR_EXT, 0, 0, b"b\0" * 6, 0, b"c\0" * 2)
+LONG = built.fat.SLOT(
+    id=layout.LAST_SLOT | 1, name0_4=b"a\0" * 5, attr=layout.ATTR_EXT, name5_10=b"b\0" * 6, name11_12=b"c\0" * 2
+)
 
 
 @pytest.mark.parametrize(

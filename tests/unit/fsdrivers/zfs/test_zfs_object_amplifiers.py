@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import struct
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, cast
 
 import pytest
 from bounded import bounded
-from zaps import Blocks
+from built import zfs
+from zaps import Blocks, micro
 
 from fsdrivers.errors import Corrupt, FsError, TooMany
 from fsdrivers.kept import Kept
@@ -25,11 +26,13 @@ from fsdrivers.zfs.store import Store
 # --- blocks ------------------------------------------------------------------------------------------
 
 
+@cache
 def pointer(level: int, size: int, birth: int = 5) -> bytes:
     """A block pointer to ``size`` bytes at some place."""
     sectors = (size >> 9) - 1
     prop = sectors | sectors << 16 | 2 << 32 | 7 << 40 | layout.OT_PLAIN_FILE << 48 | level << 56 | 1 << 63
-    return struct.pack("<16Q", size >> 9, 8 + level, 0, 0, 0, 0, prop, 0, 0, birth, birth, 1, 0, 0, 0, 0)
+    dva = [size >> 9, 8 + level, 0, 0, 0, 0]
+    return zfs.BLKPTR(blk_dva=dva, blk_prop=prop, blk_phys_birth=birth, blk_birth=birth, blk_fill=1)
 
 
 class Levels(Store):
@@ -49,10 +52,12 @@ class Levels(Store):
 
 
 def dnode(of: Store, levels: int = 6, sectors: int = 1, max_block: int = (1 << 50) - 1) -> Dnode:
-    raw = bytearray(layout.DNODE_SIZE)
-    layout.DNODE["<"].pack_into(raw, 0, 19, 17, levels, 1, 0, 0, 0, 0, sectors, 0, 0, max_block, 0)
-    raw[64:192] = pointer(levels - 1, 128 << 10)
-    return Dnode(of, bytes(raw), "<", "object 7")
+    head = zfs.DNODE(
+        dn_type=layout.OT_PLAIN_FILE, dn_indblkshift=17, dn_nlevels=levels, dn_nblkptr=1, dn_datablkszsec=sectors,
+        dn_maxblkid=max_block,
+    )  # fmt: skip
+    raw = head + pointer(levels - 1, 128 << 10)
+    return Dnode(of, raw.ljust(layout.DNODE_SIZE, b"\0"), "<", "object 7")
 
 
 def test_holes_that_are_found_one_by_one_come_in_portions() -> None:
@@ -117,11 +122,6 @@ def test_keyed_checksums_before_the_key_is_known() -> None:
 # --- datasets ----------------------------------------------------------------------------------------
 
 
-def micro(entries: list[tuple[bytes, int]]) -> bytes:
-    names = b"".join(struct.pack("<QI2x50s", value, 0, name) for name, value in entries)
-    return struct.pack("<3Q40x", layout.ZBT_MICRO, 0, 0) + names
-
-
 class Mos:
     """Stands for the Objset of a pool: ``tables`` by number, and every other object is a directory and a dataset.
 
@@ -131,8 +131,10 @@ class Mos:
     def __init__(self, tables: dict[int, bytes], children: int = 0, properties: int = 0, snapshots: int = 0) -> None:
         self.tables, self.store = tables, Store("tank", Health())
         self.zaps: Kept[int, Any] = Kept(4 << 20)
-        self.directory = layout.DSL_DIR["<"].pack(0, 1, 0, 0, children, *[0] * 5, properties, *[0] * 8)
-        self.dataset = layout.DSL_DATASET["<"].pack(*[0] * 4, snapshots, *[0] * 11, bytes(128), 0, 0, 0)
+        self.directory = zfs.DSL_DIR(
+            dd_head_dataset_obj=1, dd_child_dir_zapobj=children, dd_props_zapobj=properties
+        )  # fmt: skip
+        self.dataset = zfs.DSL_DATASET(ds_snapnames_zapobj=snapshots)
 
     def dnode(self, number: int, *types: int) -> Any:
         found: Any = Blocks(lambda _: self.tables.get(number, bytes(512)), max_block=0)

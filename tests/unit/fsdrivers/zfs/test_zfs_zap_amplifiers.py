@@ -11,10 +11,9 @@ import pytest
 from bounded import bounded
 from hypothesis import given
 from hypothesis import strategies as st
-from zaps import array, entry, header, leaf, room, zap
+from zaps import array, entry, header, leaf, micro, room, zap
 
 from fsdrivers.errors import Corrupt
-from fsdrivers.zfs import layout
 from fsdrivers.zfs.zap import MAX_BLOCK, MAX_SHIFT, Zap
 
 SIZE = MAX_BLOCK
@@ -44,9 +43,9 @@ def shared_table(shift: int, content: bytes) -> Callable[[], Zap]:
     return lambda: zap(lambda number: first if not number else content if number == 1 else table)
 
 
-def micro(size: int) -> bytes:
-    names = b"".join(struct.pack("<QI2x50s", 7, 0, b"%d" % number) for number in range(size // 64 - 1))
-    return struct.pack("<3Q40x", layout.ZBT_MICRO, 0, 0) + names
+def full(size: int) -> bytes:
+    """A block of so many bytes with as many names as it has room for."""
+    return micro((b"%d" % number, 7) for number in range(size // 64 - 1))
 
 
 def _same(block: bytes, number: int) -> bytes:
@@ -73,8 +72,8 @@ WORST = {
     "a table beyond all tables": lambda: zap(lambda number: header(SIZE, 1 << 40)),
     "a table of 64 bits": lambda: zap(lambda number: header(SIZE, (1 << 64) - 1, 1 << 63)),
     "a block beyond all blocks": lambda: zap(lambda number: header(16 << 20, 20)),
-    "one block of names": partial(zap, partial(_same, micro(4 << 20))),
-    "one block beyond that": partial(zap, partial(_same, micro(128)[:64].ljust(16 << 20, b"\1"))),
+    "one block of names": partial(zap, partial(_same, full(4 << 20))),
+    "one block beyond that": partial(zap, partial(_same, full(128)[:64].ljust(16 << 20, b"\1"))),
 }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import cast
+
+from built import zfs
 
 from fsdrivers.errors import Corrupt
 from fsdrivers.redundancy import Health
@@ -11,10 +13,6 @@ from fsdrivers.zfs import layout
 from fsdrivers.zfs.dmu import Dnode
 from fsdrivers.zfs.store import Store
 from fsdrivers.zfs.zap import Zap
-
-HEADER, LEAF, ENTRY, ARRAY = (
-    shape["<"] for shape in (layout.ZAP_HEADER, layout.ZAP_LEAF_HEADER, layout.ZAP_LEAF_ENTRY, layout.ZAP_LEAF_ARRAY)
-)
 
 
 class Blocks:
@@ -38,16 +36,21 @@ def zap(find: Callable[[int], bytes]) -> Zap:
 
 def header(size: int, shift: int, table_blocks: int = 0, embedded: bytes = b"") -> bytes:
     """Block 0 of a hash table; without ``table_blocks`` its second half is the table."""
-    raw = bytearray(size)
-    HEADER.pack_into(raw, 0, layout.ZBT_HEADER, layout.ZAP_MAGIC, 2, table_blocks, shift, *[0] * 8)
+    head = zfs.ZAP_HEADER(
+        zap_block_type=layout.ZBT_HEADER, zap_magic=layout.ZAP_MAGIC, zt_blk=2, zt_numblks=table_blocks, zt_shift=shift
+    )
+    raw = bytearray(head.ljust(size, b"\0"))
     raw[size // 2 : size // 2 + len(embedded)] = embedded
     return bytes(raw)
 
 
 def leaf(size: int, chunks: list[bytes], prefix: int = 0, length: int = 0) -> bytes:
     """A leaf with ``chunks`` of 24 bytes each."""
-    raw = bytearray(size)
-    LEAF.pack_into(raw, 0, layout.ZBT_LEAF, 0, prefix, layout.ZAP_LEAF_MAGIC, 0, len(chunks), length, 0, 0)
+    head = zfs.ZAP_LEAF_HEADER(
+        lh_block_type=layout.ZBT_LEAF, lh_prefix=prefix, lh_magic=layout.ZAP_LEAF_MAGIC, lh_nentries=len(chunks),
+        lh_prefix_len=length,
+    )  # fmt: skip
+    raw = bytearray(head.ljust(size, b"\0"))
     at = 48 + size // 32 * 2
     body = b"".join(chunks)
     raw[at : at + len(body)] = body
@@ -61,8 +64,17 @@ def room(size: int) -> int:
 
 def entry(name: int, name_bytes: int, value: int, count: int, width: int = 1) -> bytes:
     """An entry chunk: the first chunks and lengths of its name and its value."""
-    return ENTRY.pack(layout.ZAP_CHUNK_ENTRY, width, 0xFFFF, name, name_bytes, value, count, 0, 0)
+    return zfs.ZAP_LEAF_ENTRY(
+        le_type=layout.ZAP_CHUNK_ENTRY, le_value_intlen=width, le_next=layout.ZAP_CHAIN_END, le_name_chunk=name,
+        le_name_numints=name_bytes, le_value_chunk=value, le_value_numints=count,
+    )  # fmt: skip
 
 
 def array(data: bytes, following: int = 0xFFFF) -> bytes:
-    return ARRAY.pack(layout.ZAP_CHUNK_ARRAY, data, following)
+    return zfs.ZAP_LEAF_ARRAY(la_type=layout.ZAP_CHUNK_ARRAY, la_array=data, la_next=following)
+
+
+def micro(entries: Iterable[tuple[bytes, int]]) -> bytes:
+    """A block with all names and their numbers."""
+    head = zfs.MZAP_HEADER(mz_block_type=layout.ZBT_MICRO)
+    return head + b"".join(zfs.MZAP_ENTRY(mze_value=value, mze_name=name) for name, value in entries)

@@ -6,6 +6,8 @@ import hashlib
 import struct
 from pathlib import Path
 
+from built import zfs
+
 from fsdrivers.zfs import label, layout
 
 ROOM = layout.LABEL_NVLIST_SIZE - layout.ECK["<"].size
@@ -51,8 +53,8 @@ def disk(path: Path, content: bytes) -> Path:
         file.truncate(SIZE)
         for start in label.offsets(SIZE):
             offset = start + layout.LABEL_NVLIST
-            eck = layout.ECK["<"].pack(layout.ECK_MAGIC, offset, 0, 0, 0)
+            eck = zfs.ECK(zec_magic=layout.ECK_MAGIC, zec_cksum=[offset, 0, 0, 0])
             digest = struct.unpack(">4Q", hashlib.sha256(data + eck).digest())
             file.seek(offset)
-            file.write(data + layout.ECK["<"].pack(layout.ECK_MAGIC, *digest))
+            file.write(data + zfs.ECK(zec_magic=layout.ECK_MAGIC, zec_cksum=digest))
     return path

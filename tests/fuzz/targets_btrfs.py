@@ -6,6 +6,7 @@ import struct
 from functools import cache
 from typing import NamedTuple, cast
 
+from built import btrfs
 from smallimages import SparseDisk, disks
 from target import DATA, Disk, Target, edit, edits, look_around
 from test_btrfs_tree import FSID, OWNER, Memory, leaf, node, seal
@@ -118,7 +119,8 @@ def _item(tree: Tree, number: int) -> None:
 
 
 def _nodes_seed() -> bytes:
-    name = struct.pack("<QBQQHHB", 257, layout.INODE_ITEM, 0, 7, 0, 5, 1) + b"hello"
+    location = {"objectid": 257, "type": layout.INODE_ITEM}
+    name = btrfs.DIR(location=location, transid=7, name_len=5, type=layout.FT_REG_FILE) + b"hello"
     items = [((256, layout.INODE_ITEM, 0), bytes(160)), ((256, layout.DIR_INDEX, 2), name)]
     one, two = leaf(0x2000, cast("list[tuple[Key, bytes]]", items)), leaf(0x3000, [((257, 1, 0), bytes(160))])
     return bytes(node(0x1000, 1, [(cast(Key, items[0][0]), 0x2000), ((257, 1, 0), 0x3000)])) + bytes(one) + bytes(two)

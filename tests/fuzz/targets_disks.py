@@ -5,17 +5,18 @@ from __future__ import annotations
 import struct
 import zlib
 
+import built
+from built import tables
 from target import Disk, Target, look_around
 from test_fat_amplifiers import END, entry, volume
 
 from fsdrivers import fat
 from fsdrivers.fat import layout
-from fsdrivers.partitions import partitions
+from fsdrivers.partitions import GPT_HEADER, partitions
 
 SECTOR = 512
 SIZE = 64 << 20
 
-_HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
 _TYPE = bytes.fromhex("28732ac11ff8d211ba4b00a0c93ec93b")
 
 
@@ -23,7 +24,7 @@ def _mended(data: bytes) -> bytes:
     """A disk whose GPT's checksums are right, in whichever of its two usual sectors it is."""
     raw = bytearray(data)
     for at in (512, 4096):
-        if raw[at : at + 8] != b"EFI PART" or at + _HEADER.size > len(raw):
+        if raw[at : at + 8] != b"EFI PART" or at + GPT_HEADER.size > len(raw):
             continue
         size = min(struct.unpack_from("<I", raw, at + 12)[0], 4096)
         table, count, each = struct.unpack_from("<QII", raw, at + 72)
@@ -46,25 +47,36 @@ def _partitions(data: bytes) -> int:
 
 
 def _gpt(sector: int = SECTOR) -> bytes:
-    raw = bytearray(sector * 3)
-    raw[446:462] = struct.pack("<B3sB3sII", 0, b"\0\2\0", 0xEE, b"\xff" * 3, 1, SIZE // sector - 1)
-    raw[510:512] = b"\x55\xaa"
     last = SIZE // sector - 34
-    _HEADER.pack_into(raw, sector, b"EFI PART", 0x10000, 92, 0, 0, 1, last + 33, 34, last, bytes(16), 2, 4, 128, 0)
-    for index, (first, name) in enumerate(((64, "EFI"), (4096, "root"))):
-        at = 2 * sector + index * 128
-        raw[at : at + 128] = struct.pack(
-            "<16s16sQQQ72s", _TYPE, bytes([index + 1] * 16), first, first + 999, 0, name.encode("utf-16-le")
+    header = tables.GPT_HEADER(
+        signature=b"EFI PART", revision=0x10000, header_size=92, my_lba=1, alternate_lba=last + 33,
+        first_usable_lba=34, last_usable_lba=last, partition_entry_lba=2, num_partition_entries=4,
+        sizeof_partition_entry=128,
+    )  # fmt: skip
+    entries = [
+        tables.GPT_ENTRY(
+            partition_type_guid=_TYPE, unique_partition_guid=bytes([number] * 16), starting_lba=first,
+            ending_lba=first + 999, partition_name=name.encode("utf-16-le"),
         )
-    return bytes(raw)
+        for number, first, name in ((1, 64, "EFI"), (2, 4096, "root"))
+    ]  # fmt: skip
+    protective = tables.MBR_ENTRY(
+        first_chs=b"\0\2\0", type=0xEE, last_chs=b"\xff" * 3, first_lba=1, sectors=SIZE // sector - 1
+    )
+    parts = (_record(protective), header, b"".join(entries))
+    return b"".join(part.ljust(sector, b"\0") for part in parts)
+
+
+def _record(*entries: bytes) -> bytes:
+    """A boot record with ``entries``."""
+    return (bytes(446) + b"".join(entries)).ljust(510, b"\0") + b"\x55\xaa"
 
 
 def _mbr() -> bytes:
     raw = bytearray(SECTOR * 16)
     for at, rows in ((0, ((0x83, 64, 100), (5, 8, 1000))), (8, ((0x83, 1, 50), (5, 4, 50))), (12, ((0x82, 1, 20),))):
-        for index, (kind, first, count) in enumerate(rows):
-            struct.pack_into("<4xB3xII", raw, at * SECTOR + 446 + index * 16, kind, first, count)
-        raw[at * SECTOR + 510 : at * SECTOR + 512] = b"\x55\xaa"
+        record = _record(*(tables.MBR_ENTRY(type=kind, first_lba=first, sectors=count) for kind, first, count in rows))
+        raw[at * SECTOR : (at + 1) * SECTOR] = record
     return bytes(raw)
 
 
@@ -77,9 +89,11 @@ def _small_fat(bits: int) -> bytes:
     clusters = 40 if bits == 12 else 5000
     table = -(-(clusters + 2) * bits // 8 // SECTOR)
     raw = bytearray(SECTOR * (1 + table + 1 + 8))
-    layout.BOOT_SECTOR.pack_into(
-        raw, 0, b"\xeb\x3c\x90", b"MSDOS5.0", SECTOR, 1, 1, 1, 16, 1 + table + 1 + clusters, 0xF8, table, 63, 255, 0, 0
-    )
+    head = built.fat.BOOT_SECTOR(
+        jump=b"\xeb\x3c\x90", system_id=b"MSDOS5.0", sector_size=SECTOR, sec_per_clus=1, reserved=1, fats=1,
+        dir_entries=16, sectors=1 + table + 1 + clusters, media=0xF8, fat_length=table, secs_track=63, heads=255,
+    )  # fmt: skip
+    raw[: len(head)] = head
     raw[510:512] = layout.BOOT_SIGNATURE
     following = {0: 0xFFFF, 1: 0xFFFF, 2: 3, 3: 4, 4: 0xFFFF, 5: 0xFFFF, 6: 0xFFFF}
     packed = sum((value & (1 << bits) - 1) << bits * number for number, value in following.items())

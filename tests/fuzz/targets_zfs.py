@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import cast
 
+from built import zfs
 from smallimages import SparseDisk, disks
 from target import DATA, Disk, Target, edit, edits, look_around
 from test_zfs_object_amplifiers import pointer
@@ -91,10 +92,11 @@ def _zap(data: bytes) -> int:
 
 
 def _zap_seeds() -> list[bytes]:
-    micro = struct.pack("<3Q40x", layout.ZBT_MICRO, 1, 0) + struct.pack("<QI2x50s", 7, 0, b"VERSION")
+    head = zfs.MZAP_HEADER(mz_block_type=layout.ZBT_MICRO, mz_salt=1)
+    names = head + zfs.MZAP_ENTRY(mze_value=7, mze_name=b"VERSION")
     table = struct.pack("<Q", 1) * 32
     chunks = [entry(1, 5, 2, 1, 8), array(b"name\0"), array(struct.pack(">Q", 5))]
-    return [b"\0" + micro.ljust(512, b"\0"), b"\0" + header(512, 5, 0, table) + leaf(512, chunks)]
+    return [b"\0" + names.ljust(512, b"\0"), b"\0" + header(512, 5, 0, table) + leaf(512, chunks)]
 
 
 def _blkptr(data: bytes) -> int:
@@ -147,10 +149,11 @@ def _dnode(data: bytes) -> int:
 
 
 def _dnode_seed(levels: int) -> bytes:
-    raw = bytearray(layout.DNODE_SIZE)
-    layout.DNODE["<"].pack_into(raw, 0, 19, 17, levels, 1, 0, 0, 0, 0, 8, 0, 0, 3 * (levels > 1), 0)
-    raw[64:192] = pointer(levels - 1, 4096 if levels == 1 else 128 << 10)
-    return b"\0" + bytes(raw) + pointer(0, 4096)
+    raw = zfs.DNODE(
+        dn_type=layout.OT_PLAIN_FILE, dn_indblkshift=17, dn_nlevels=levels, dn_nblkptr=1, dn_datablkszsec=8,
+        dn_maxblkid=3 * (levels > 1),
+    ) + pointer(levels - 1, 4096 if levels == 1 else 128 << 10)  # fmt: skip
+    return b"\0" + raw.ljust(layout.DNODE_SIZE, b"\0") + pointer(0, 4096)
 
 
 def _zil(data: bytes) -> int:
@@ -167,15 +170,14 @@ def _zil(data: bytes) -> int:
 def _zil_seed() -> bytes:
     first = bytearray(pointer(0, 4096))
     first[96:128] = struct.pack("<4Q", 1, 2, 3, 1)
-    shape = layout.ZIL_HEADER["<"]
-    head = struct.pack("<QQ128s", 0, 0, bytes(first)).ljust(shape.size, b"\0")[: shape.size]
+    head = zfs.ZIL_HEADER(zh_log=bytes(first))
     records = struct.pack("<QQQQ", 2, 96, 5, 1) + bytes(64) + struct.pack("<QQQQ", 9, 64, 5, 2) + bytes(32)
     block = bytearray(records.ljust(4096, b"\0"))
     following = bytearray(128)
     following[96:128] = struct.pack("<4Q", 1, 2, 3, 2)
-    chain = layout.ZIL_CHAIN["<"]
-    tail = bytes(8) + bytes(following) + struct.pack("<Q", len(records))
-    block[-chain.size :] = tail.ljust(chain.size - 40, b"\0") + struct.pack("<Q32x", layout.ECK_MAGIC)
+    eck = {"zec_magic": layout.ECK_MAGIC}
+    chain = zfs.ZIL_CHAIN(zc_next_blk=bytes(following), zc_nused=len(records), zc_eck=eck)
+    block[-len(chain) :] = chain
     return head + bytes(block)
 
 

@@ -47,6 +47,8 @@ class Dnode:
         self._lowest: tuple[int, bytes, str] = (-1, b"", "")  # the last used block of pointers to data
         if self.type:
             self._check()
+        else:  # a free one has nothing in it, whatever its other fields say
+            self.levels, self.pointers, self.bonus_length, self.max_block, self.flags = 1, 0, 0, -1, 0
 
     def _check(self) -> None:
         """Bound all that later arithmetic relies on."""

@@ -39,7 +39,7 @@ def probe(device: BlockDevice) -> Member | None:
     """The membership that ``device``'s labels claim, or None.
 
     Spares and cache devices carry labels that name no pool: they hold nothing that a reader wants, so None too.
-    Raises Corrupt when a label is there, but none is whole.
+    Raises Corrupt when a label is there, but none is whole, or it names no pool where it has to.
     """
     # A pool on the bare disk may be long gone: its inner labels survive the partition table that replaced it.
     try:
@@ -52,6 +52,8 @@ def probe(device: BlockDevice) -> Member | None:
         return None
     if 0 not in label.valid and _partitioned(device):
         return None
+    if not label.pool_name:
+        raise Corrupt(device.name, "label pool name", layout.LABEL_NVLIST, got="none")
     return Member(device, KIND, str(label.pool_guid), label)
 
 

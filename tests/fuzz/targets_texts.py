@@ -50,7 +50,8 @@ def _listing(parser: str, paths: tuple[str, ...], base: dict[str, object], data:
     found = PARSERS[parser](Tree(tree), "x86_64")
     assert found.default is None or 0 <= found.default < len(found.items), "a default that is none of the items"
     for item in found.items:
-        assert "\n" not in item.options, "a command line of several lines"
+        # GRUB's quotes keep line ends, which divide words as blanks do.
+        assert parser == "grub" or "\n" not in item.options, "a command line of several lines"
     if not found.items:
         raise FsError(" ".join(found.notes[:3]) or "nothing found")
     return len(found.items)

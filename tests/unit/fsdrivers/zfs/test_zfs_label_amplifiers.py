@@ -91,6 +91,19 @@ def test_a_disk_with_such_labels_in_bounds(tmp_path: Path) -> None:
         assert all(len(line) < 600 for line in said), name
 
 
+@pytest.mark.parametrize("name", [b"", None])
+def test_a_pool_without_a_name(name: bytes | None, tmp_path: Path) -> None:
+    """Nobody could ask for it, and no line of a menu would show it."""
+    pairs = [pair(key, 8, struct.pack(">Q", value)) for key, value in ((b"version", 5000), (b"pool_guid", 6))]
+    if name is not None:
+        pairs.append(pair(b"name", 9, string(name)))
+    complaints: list[FsError] = []
+    path = disk(tmp_path / "d.img", packed(*pairs))
+    assert pools.assemble([FileDevice(str(path), "d.img")], complaints.append) == []
+    (complaint,) = complaints
+    assert "d.img: corrupt label pool name" in str(complaint)
+
+
 def test_a_pool_with_an_endless_name(tmp_path: Path) -> None:
     content = packed(pair(b"name", TEXT, string(b"x" * 50_000)), pair(b"version", NUMBER, struct.pack(">Q", 5000)))
     complaints: list[FsError] = []

@@ -263,3 +263,14 @@ def test_names_in_any_case_of_a_directory_that_is_too_large_to_keep(monkeypatch:
     found, _ = insensitive(monkeypatch, ["Etc", *map(str, range(1000))])
     assert [found.lookup(1, name) for name in ("etc", "999", "none")] == [10, 1010, None]
     assert not found._indexes
+
+
+def test_a_free_object_holds_nothing_whatever_its_fields_say() -> None:
+    """Nobody hands one out, but what is built on them should not depend on that."""
+    raw = bytearray(dnode(Levels(bytes(128)), levels=6).raw)
+    raw[0] = 0  # dn_type
+    raw[1] = 0  # dn_indblkshift
+    raw[7] = layout.DNODE_SPILL
+    file = Dnode(Levels(bytes(128)), bytes(raw), "<", "object 7")
+    assert (file.size, file.bonus, file.spill, file.pointer(0)) == (0, b"", None, None)
+    assert list(file.pieces(0, 0)) == []

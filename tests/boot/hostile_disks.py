@@ -11,10 +11,15 @@ from fsdrivers import pools
 from fsdrivers.block import FileDevice
 from fsdrivers.btrfs.pool import BtrfsPool
 from fsdrivers.checksums.crc32c import crc32c
+from fsdrivers.desk.inspect.derived import Structures
+from fsdrivers.fat import layout as fat
+from fsdrivers.zfs import label
+from fsdrivers.zfs import layout as zfs
 from loader import esp
 from qemu.workshop import MIB
 
-LABEL, MAGIC = 0x1C000 - 40, 0x210DA7AB10C7A11  # fsdrivers/zfs/layout.py: the packed list of a label, and its end
+_fat, _zfs_pool = Structures(fat), Structures(zfs)
+LABEL = zfs.LABEL_NVLIST_SIZE - _zfs_pool.ECK.size  # the packed list of a label
 SIZE = 64 * MIB
 EMPTY_LIST = b"\1\1\0\0" + struct.pack(">iI", 0, 1)
 
@@ -37,30 +42,30 @@ def _zfs(target: Path, data: bytes) -> Path:
     data = data.ljust(LABEL, b"\0")
     with target.open("wb") as file:
         file.truncate(SIZE)
-        for start in (0, 0x40000, SIZE - 0x80000, SIZE - 0x40000):
-            offset = start + 0x4000
-            digest = hashlib.sha256(data + struct.pack("<5Q", MAGIC, offset, 0, 0, 0)).digest()
+        for start in label.offsets(SIZE):
+            offset = start + zfs.LABEL_NVLIST
+            eck = _zfs_pool.ECK(zec_magic=zfs.ECK_MAGIC, zec_cksum=[offset, 0, 0, 0])
+            digest = hashlib.sha256(data + eck).digest()
             file.seek(offset)
-            file.write(data + struct.pack("<5Q", MAGIC, *struct.unpack(">4Q", digest)))
+            file.write(data + _zfs_pool.ECK(zec_magic=zfs.ECK_MAGIC, zec_cksum=struct.unpack(">4Q", digest)))
     return target
 
 
 def fat_loop(target: Path, clusters: int = 66000) -> Path:
     """A FAT32 whose one file of 4 GiB goes 3, 5, 3, 5, ..."""
     table, reserved = -(-(clusters + 2) * 4 // 512), 32
-    boot = bytearray(512)
-    boot[:11] = b"\xeb\x58\x90MSDOS5.0"
-    struct.pack_into(
-        "<HBHBHHBHHHII", boot, 11, 512, 1, reserved, 1, 0, 0, 0xF8, 0, 63, 255, 0, reserved + table + clusters
-    )
-    struct.pack_into("<IHHIHH", boot, 0x24, table, 0, 0, 2, 1, 6)
-    struct.pack_into("<BBBI11s", boot, 0x40, 0x80, 0, 0x29, 0xBADF00D, b"EVIL       ")
-    boot[510:] = b"\x55\xaa"
-    entry = struct.pack("<11sBBBHHHHHHHI", b"VMLINUZ    ", 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0xFFFFFFFF)
+    boot = _fat.BOOT_SECTOR(
+        jump=b"\xeb\x58\x90", system_id=b"MSDOS5.0", sector_size=512, sec_per_clus=1, reserved=reserved, fats=1,
+        media=0xF8, secs_track=63, heads=255, total_sect=reserved + table + clusters,
+    )  # fmt: skip
+    boot += _fat.EXTENDED_32(length=table, root_cluster=2, info_sector=1, backup_boot=6)
+    volume = _fat.VOLUME_32(drive_number=0x80, signature=0x29, vol_id=0xBADF00D, vol_label=b"EVIL       ")
+    boot = (boot.ljust(fat.VOLUME_32[0], b"\0") + volume).ljust(fat.BOOT_SIGNATURE_AT, b"\0") + fat.BOOT_SIGNATURE
+    entry = _fat.ENTRY(name=b"VMLINUZ    ", attr=0x20, start=3, size=0xFFFFFFFF)
     with target.open("wb") as file:
         file.truncate(SIZE)
         for sector, data in (
-            (0, bytes(boot)), (reserved, struct.pack("<6I", 0x0FFFFFF8, 0x0FFFFFFF, 0x0FFFFFFF, 5, 0, 3)),
+            (0, boot), (reserved, struct.pack("<6I", 0x0FFFFFF8, 0x0FFFFFFF, 0x0FFFFFFF, 5, 0, 3)),
             (reserved + table, entry),
         ):  # fmt: skip
             file.seek(sector * 512)

@@ -20,7 +20,7 @@ from fsdrivers.zfs.sa import Registry, nanoseconds
 from fsdrivers.zfs.zap import Zap
 
 MAX_ENTRIES = 100_000  # of a ZAP that are shown
-MAX_POINTERS = 100_000  # of an object that are shown
+MAX_POINTERS = 100_000  # of an object that are looked at
 MAX_OBJECTS = 1 << 22  # that are looked for in the MOS, free ones too
 MAX_VALUE = 256  # integers of a value that are shown
 MOS = "mos"
@@ -218,12 +218,12 @@ def _blocks(dnode: Dnode) -> Iterator[Field]:
     while todo:
         raw, order, level, number = todo.pop()
         pointer = blkptr.parse(raw, 0, order)
+        left -= 1  # for holes too: blocks full of them may be shared by many pointers
+        if left < 0:
+            problems.append(f"only the first {MAX_POINTERS} block pointers are looked at")
+            break
         if pointer.hole:
             continue
-        left -= 1
-        if left < 0:
-            problems.append(f"only the first {MAX_POINTERS} block pointers are shown")
-            break
         offset = (number << shift * level) * dnode.block_size
         shown.append(Field(f"L{level} {offset:#x}", *meant.pointer(order)(raw)))
         if level:

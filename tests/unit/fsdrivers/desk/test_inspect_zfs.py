@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 import zstandard
 from inspected import PROJECT, Asking, compare_labels, compare_objects, golden, inspect, run
+from test_zfs_object_amplifiers import Levels, dnode, pointer
 
+from fsdrivers.desk.inspect import zfs_objects
 from fsdrivers.desk.inspect.derived import Structures
+from fsdrivers.desk.inspect.report import Field
+from fsdrivers.errors import Corrupt
 from fsdrivers.zfs import layout
 
 disk = Structures(layout)
@@ -103,3 +107,13 @@ def test_names_do_not_forge_lines(image: Path) -> None:
     text = run("-a", str(image), "labels", status=1)
     assert "\\x0a\\x1b[31mwrong" in text
     assert "\x1b" not in text
+
+
+def test_pointers_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of pointers that all lead to the same few blocks: data, and holes that were born some time."""
+    monkeypatch.setattr(zfs_objects, "MAX_POINTERS", 5000)
+    for lowest in (pointer(0, 512), disk.BLKPTR(blk_birth=7)):
+        found: list[Field] = []
+        with pytest.raises(Corrupt, match="only the first 5000"):
+            found.extend(zfs_objects._blocks(dnode(Levels(lowest))))
+        assert len(found[0].inner) <= 5000

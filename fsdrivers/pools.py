@@ -7,13 +7,14 @@ from functools import partial
 
 from fsdrivers import btrfs, zfs
 from fsdrivers.block import BlockDevice
-from fsdrivers.bounds import attempt
+from fsdrivers.bounds import attempt, disk_of
 from fsdrivers.errors import FsError
 from fsdrivers.partitions import Partition, partitions
 from fsdrivers.pool import Driver, Member, Pool
 
 DRIVERS: tuple[Driver, ...] = (btrfs, zfs)
 NAMED = 8  # devices in a message
+MAX_DEPTH = 64  # claims of one identity that are told apart one after the other
 
 
 def probe(device: BlockDevice) -> Member | None:
@@ -53,10 +54,27 @@ def assemble(
         for pool in claims if len(claims) > 1 else ():
             pool.rivals = tuple(other for other in claims if other is not pool)
         pools += claims
-    # Who built on a seed wants what was built: it carries the seed's name too.
-    built_on = {uuid for pool in pools for uuid in pool.seeds}
-    pools = [pool for pool in pools if pool.uuid not in built_on]
-    return sorted(pools, key=lambda pool: (pool.kind, pool.name, pool.uuid))
+    built = _built_on(pools, {id(seed.device) for seed in seeds}, rank)
+    return sorted((pool for pool in pools if pool not in built), key=lambda pool: (pool.kind, pool.name, pool.uuid))
+
+
+def _built_on(pools: list[Pool], seeds: set[int], rank: Callable[[BlockDevice], int]) -> list[Pool]:
+    """Those of ``pools`` that others are built on: who built on a seed wants what was built, which has its name, too.
+
+    ``seeds`` are the ids of the devices that say they are one.  What only carries the uuid of a seed is none, and what
+    lies on a disk that is trusted less hides nothing.
+    """
+    least: dict[str, int] = {}
+    for pool in pools:
+        for uuid in pool.seeds:
+            own = max(map(rank, pool.devices), default=0)
+            least[uuid] = min(least.get(uuid, own), own)
+    return [
+        pool
+        for pool in pools
+        if pool.uuid in least
+        and all(id(device) in seeds and rank(device) >= least[pool.uuid] for device in pool.devices)
+    ]
 
 
 def _claims(
@@ -79,23 +97,43 @@ def _claims(
     yield from _apart(members, others, tell)
 
 
-def _apart(members: list[Member], others: list[Member], tell: Callable[[FsError], None]) -> Iterator[Pool]:
+def _apart(
+    members: list[Member], others: list[Member], tell: Callable[[FsError], None], depth: int = 0
+) -> Iterator[Pool]:
     """As _claims(), of devices that are trusted alike: as the driver tells them apart."""
     pool = _assemble(members, others, tell)
-    if pool is None:
-        return
-    strangers = attempt(
-        f"{pool.kind} pool {pool.uuid}: its members", pool.devices, lambda: pool.strangers(members), tell
-    )
-    if not strangers:
+    strangers: list[Member] | None = None
+    if pool is not None:
+        doing = f"{pool.kind} pool {pool.uuid}: its members"
+        strangers = attempt(doing, pool.devices, partial(pool.strangers, members), tell)
+    rest = [member for member in members if member not in strangers] if strangers else []
+    if pool is not None and not rest:
         yield pool
         return
-    rest = [member for member in members if member not in strangers]
-    other, own = _assemble(strangers, others, _ignore), _assemble(rest, others, tell) if rest else None
-    if other is None or own is None or any(slot.device is None for slot in other.slots) or not _opens(other, _ignore):
+    # Some of the strangers may have nothing to do with the others, either.
+    if pool is None or depth >= MAX_DEPTH:
+        alone = _by_disk(strangers or members, others)
+    else:
+        alone = _apart(strangers or [], others, _ignore, depth + 1)
+    found = [one for one in alone if all(slot.device for slot in one.slots) and _opens(one, _ignore)]
+    own = _assemble(rest, others, tell) if found and rest else None
+    if pool is not None and own is None:
         yield pool  # what is left over of an earlier time of this pool's
         return
-    yield from (own, other)
+    if own is not None and (any(slot.device is None for slot in own.slots) or _opens(own, tell)):
+        yield own
+    yield from found
+
+
+def _by_disk(members: list[Member], others: list[Member]) -> Iterator[Pool]:
+    """The pools that those of ``members`` make up that lie on one disk."""
+    disks: dict[str, list[Member]] = {}
+    for member in members:
+        disks.setdefault(disk_of(member.device), []).append(member)
+    for group in disks.values():
+        pool = _assemble(group, others, _ignore)
+        if pool is not None:
+            yield pool
 
 
 def _opens(pool: Pool, tell: Callable[[FsError], None]) -> bool:

@@ -110,13 +110,19 @@ class BtrfsPool(Pool):
 
     def strangers(self, members: list[Member]) -> list[Member]:
         """See Pool: who was not there at the newest commit, or has another one of the same generation."""
+        last = _commit(self.superblock)
         using = {slot.device for slot in self.slots if slot.state == "online"}
         newest = {one.label.dev_uuid: one.label for one in members
                   if isinstance(one.label, Superblock) and one.device.name in using}  # fmt: skip
         found = []
         for member in members:
             label = member.label
-            if member.pool_uuid != self.uuid or member.device.name in using or not isinstance(label, Superblock):
+            if member.pool_uuid != self.uuid or not isinstance(label, Superblock):
+                continue
+            if member.device.name in using:
+                # Its device uuid is in a list that the newest superblock leads to, which anybody may write.
+                if _commit(label) != last:
+                    found.append(member)
                 continue
             same = newest.get(label.dev_uuid)  # a second path to one disk?
             if same is None or same.raw[layout.CSUM_FIELD :] != label.raw[layout.CSUM_FIELD :]:
@@ -185,14 +191,18 @@ class BtrfsPool(Pool):
                 self.seeds += (leg.superblock.uuid,)
 
     def _choose(self, members: list[Member], quiet: bool = False) -> dict[bytes, Leg]:
-        """One leg for each device uuid: of several that claim the same, the newest."""
+        """One leg for each device uuid: of several that claim the same, the newest.
+
+        Of seeds (``quiet``) it is the first, which is trusted most: nothing ever makes a seed newer.
+        """
         claims: dict[bytes, list[tuple[BlockDevice, Superblock]]] = {}
         for member in members:
             if isinstance(member.label, Superblock):
                 claims.setdefault(member.label.dev_uuid, []).append((member.device, member.label))
         legs = {}
         for uuid, rivals in claims.items():
-            rivals.sort(key=lambda rival: -rival[1].generation)
+            if not quiet:
+                rivals.sort(key=lambda rival: -rival[1].generation)
             device, block = rivals[0]
             for other, label in () if quiet else rivals[1:]:
                 newest = label.generation == block.generation
@@ -238,6 +248,11 @@ class BtrfsPool(Pool):
             unknown = max(0, self.superblock.num_devices - len(slots))
             slots += [Slot(0, "", None, "missing")] * min(unknown, 1024)
         return tuple(sorted(slots, key=lambda slot: slot.id)) + tuple(self._left_out)
+
+
+def _commit(block: Superblock) -> tuple[int, ...]:
+    """What the superblocks of all devices have in common after a commit; a log is added to one after the other."""
+    return block.generation, block.root, block.chunk_root, block.chunk_root_generation, block.num_devices
 
 
 def _slot(devid: int, uuid: bytes, leg: Leg | None) -> Slot:

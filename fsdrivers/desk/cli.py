@@ -195,7 +195,9 @@ def _pools(options: argparse.Namespace) -> list[Pool]:
     bounds.use(bounds.Wall(_warn))
     pools = assemble(devices, complaints.append)
     if options.pool is not None:
-        pools = [pool for pool in pools if options.pool in (pool.name, pool.uuid)]
+        # A UUID first: anybody may call a pool as another one is numbered.
+        named = [pool for pool in pools if options.pool == pool.name]
+        pools = [pool for pool in pools if options.pool == pool.uuid] or named
     if not pools:
         if complaints:
             raise complaints[0]

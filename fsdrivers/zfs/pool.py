@@ -81,6 +81,9 @@ class ZfsPool(pool.Pool):
         self.label = self._newest
         self._used, doubles = _one_each(found)
         self.slots = tuple(_slots(self._used, doubles, self._newest.config))
+        # Uberblocks of a device that the newest labels do not know are another pool's, or of another time.
+        known = {tree.number(leaf, "guid") for _, top in _tops(self._used).values() for leaf in tree.leaves(top)}
+        self._known = [one for one in self._used if one[1].guid in known]
         self.use_log = True  # replay the intent logs of a pool that was not exported, in memory
         self._spa: Spa | None = None
         self._heads: list[Dataset] | None = None
@@ -107,7 +110,7 @@ class ZfsPool(pool.Pool):
         """The open pool.  Raises MissingDevices, Unsupported, Corrupt."""
         if self._spa is None:
             self._require_tops()
-            self._spa = Spa(self.name, self._used, self.health)
+            self._spa = Spa(self.name, self._known, self.health)
         return self._spa
 
     def roots(self) -> list[Root]:
@@ -194,13 +197,18 @@ class ZfsPool(pool.Pool):
             unknown = state == "stale" and uuid not in known
             if double or unknown or tree.number(label.config, "vdev_children", 1) < tops:
                 found.append(member)
+        if not found and not _agree([label for _, label in self._used]):
+            # Somebody knows us, and we do not know him: the newest state of all is his, or ours.
+            last = {id(device): _newest(device, label) for device, label in self._used}
+            best = max(last.values(), key=_rank)
+            found = [one for one in members if id(one.device) in last and last[id(one.device)] != best]
         return found
 
     def verify(self, all_copies: bool, totals: Totals) -> Iterator[Damage]:
         from fsdrivers.zfs.scrub import Counted, Scrub
 
         self._require_tops()
-        used: list[tuple[BlockDevice, Label]] = [(Counted(device, totals), label) for device, label in self._used]
+        used: list[tuple[BlockDevice, Label]] = [(Counted(device, totals), label) for device, label in self._known]
         return Scrub(Spa(self.name, used, self.health), used, all_copies, totals).run()
 
     def _filesystem(self, dataset: Dataset, objset: Objset) -> ZfsFilesystem:
@@ -290,9 +298,28 @@ def find(root: Directory, name: str) -> Dataset | None:
 
 def _last(device: BlockDevice, label: Label) -> bytes:
     """The newest uberblock on a device; none looks the same on two pools."""
-    slots = labels.uberblocks(device, tree.number(label.tree, "ashift", layout.ASHIFT_MIN))
-    best = max((uberblock for _, uberblock in slots), key=lambda one: one.rank, default=None)
+    best = _newest(device, label)
     return best.raw if best else b""
+
+
+def _newest(device: BlockDevice, label: Label) -> labels.Uberblock | None:
+    slots = labels.uberblocks(device, tree.number(label.tree, "ashift", layout.ASHIFT_MIN))
+    return max((uberblock for _, uberblock in slots), key=_rank, default=None)
+
+
+def _rank(uberblock: labels.Uberblock | None) -> tuple[int, int, int]:
+    return uberblock.rank if uberblock else (-1, 0, 0)
+
+
+def _agree(found: list[Label]) -> bool:
+    """Whether the labels speak of as many top-level vdevs, and those below the same one of the same devices."""
+    counts = {tree.number(label.config, "vdev_children", 1) for label in found}
+    tops = {
+        (tree.number(label.tree, "id"), frozenset(tree.number(leaf, "guid") for leaf in tree.leaves(label.tree)))
+        for label in found
+    }
+    numbers = {number for number, _ in tops}
+    return len(counts) == 1 and len(numbers) == len(tops) and max(numbers) < max(counts)
 
 
 def _require_key(dataset: Dataset) -> None:
@@ -326,17 +353,23 @@ def _holes(config: NvList) -> set[int]:
     return set(tree.numbers(config, "hole_array"))
 
 
+def _tops(used: list[tuple[BlockDevice, Label]]) -> dict[int, tuple[int, NvList]]:
+    """What the newest labels say of each top-level vdev, and their txg."""
+    tops: dict[int, tuple[int, NvList]] = {}
+    for _, label in used:
+        number = tree.number(label.tree, "id")
+        if number not in tops or tops[number][0] < label.txg:
+            tops[number] = (label.txg, label.tree)
+    return tops
+
+
 def _slots(
     used: list[tuple[BlockDevice, Label]], doubles: list[tuple[BlockDevice, Label]], config: NvList
 ) -> Iterator[Slot]:
     """The places for devices that the labels know of, in the order of the vdev tree."""
     devices = {label.guid: device.name for device, label in used}
     stale = labels.behind(used)
-    tops: dict[int, tuple[int, NvList]] = {}
-    for _, label in used:
-        number = tree.number(label.tree, "id")
-        if number not in tops or tops[number][0] < label.txg:
-            tops[number] = (label.txg, label.tree)
+    tops = _tops(used)
     index = 0
     known: set[int] = set()
     wanted = min(tree.number(config, "vdev_children", 1), 4096)

@@ -282,15 +282,30 @@ def _count(name: str, value: str | None, warnings: list[str]) -> int | None:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The one of ``known`` that is fewest edits away from ``word``, None when all are far."""
-    best = min(known, key=lambda name: _distance(word, name))
-    return best if _distance(word, best) <= max(2, len(best) // 3) else None
+    known = list(known)
+    best, least = "", max(map(_near, known), default=0) + 1
+    for name in known:
+        distance = _distance(word, name, least)
+        if distance < least:
+            best, least = name, distance
+    return best if best and least <= _near(best) else None
 
 
-def _distance(one: str, other: str) -> int:
-    """Levenshtein's edit distance."""
+def _near(name: str) -> int:
+    """How many edits away from ``name`` a word may be that means it."""
+    return max(2, len(name) // 3)
+
+
+def _distance(one: str, other: str, most: int) -> int:
+    """Levenshtein's edit distance, or ``most`` when it is no less: a text may have thousands of words."""
+    one = one[:64]
+    if abs(len(one) - len(other)) >= most:
+        return most
     row = list(range(len(other) + 1))
-    for i, char in enumerate(one[:64], 1):
+    for i, char in enumerate(one, 1):
         previous, row[0] = row[0], i
         for j, target in enumerate(other, 1):
             previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (char != target))
-    return row[-1]
+        if min(row) >= most:
+            return most
+    return min(row[-1], most)

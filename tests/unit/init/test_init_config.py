@@ -160,3 +160,18 @@ def test_every_knob_is_documented_and_none_that_is_not_there() -> None:
     rows = re.findall(r"^\| (`[^|]*)", (PROJECT / "docs" / "knobs.md").read_text(), re.M)
     told = set(re.findall(r"`([a-z][a-z_.-]*)", " ".join(rows)))
     assert told == set(config.names())
+
+
+def _edits(one: str, other: str) -> int:
+    """Levenshtein's edit distance, as it is defined."""
+    if not one or not other:
+        return len(one) + len(other)
+    rest = _edits(one[1:], other[1:])
+    return rest if one[0] == other[0] else 1 + min(rest, _edits(one[1:], other), _edits(one, other[1:]))
+
+
+@given(st.text("abc", max_size=5), st.lists(st.text("abc", min_size=1, max_size=5), max_size=4))
+def test_the_nearest_name_is_the_first_that_is_fewest_edits_away(word: str, known: list[str]) -> None:
+    best = min(known, key=lambda name: _edits(word, name), default="")
+    near = bool(known) and _edits(word, best) <= max(2, len(best) // 3)
+    assert config.nearest(word, known) == (best if near else None)

@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from bounded import bounded
 from hypothesis import example, given
 from hypothesis import strategies as st
 from init_doubles import MemoryPool, TestConsole, system
@@ -168,3 +169,10 @@ def test_a_copy_of_our_disk_lifts_no_lock(tmp_path: Path, first: str, second: st
     came = stub.Origin(str(uuid.UUID(int=7)), "/EFI/BOOT/BOOTX64.EFI", False)
     assert stub.doubtful_lock(came, devices) == locked
     assert not stub.doubtful_lock(stub.Origin("", "", False), devices)
+
+
+@pytest.mark.parametrize("word", ["ab", "l", "lock_passw", "lock_passwore", "poolboot.lokc=1", "x" * 4000])
+def test_thousands_of_words_are_judged_in_no_time(word: str) -> None:
+    """Each may be a lock that is misspelt, which takes a comparison with every knob."""
+    text = "\n".join(f"{word}{number % 10}" for number in range(20_000))[: stub.MAX_CONF]
+    bounded(lambda: stub.knobs(text, "poolboot.conf", True))

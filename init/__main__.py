@@ -256,7 +256,7 @@ def leave(machine: Machine, entry: BootEntry, ways: Sequence[str] | None = None)
         if config.append_initrd:
             from init.entries import appended
 
-            entry = appended.attach(entry, config, machine.disks.devices)
+            entry = appended.attach(entry, config, machine.survey.lenders(entry) if machine.survey else ())
         console.say(f"booting {entry.describe()}")
         machine.watchdog.hold()
         way = handover.stage(entry, config, console.say, ways)

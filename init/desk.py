@@ -148,7 +148,7 @@ def _decision(
     seen: set[str] = set()
     for entry, only in handover.rounds(config.handover, choice.order, config.whole):
         names = [name for name in handover.ways(config.handover, config.whole) if only is None or name in only]
-        facts = _attempt(entry, names, config, devices, memory, machine)
+        facts = _attempt(entry, names, found, devices, memory, machine)
         if facts is None:
             seen.add(entry.id)
             continue
@@ -157,7 +157,7 @@ def _decision(
             why = "no entry can be started with a kernel of its own"
         _say(f"would boot {entry.id}, as {why}")
         _say(f"  by {facts}")
-        _say(f"  {appended.attach(entry, config, devices).describe()}")
+        _say(f"  {appended.attach(entry, config, found.lenders(entry)).describe()}")
         survey.health([entry.place], lambda line: _say(f"  health: {line}"))
         return 0
     _say(f"{_staying(config)}: {waiting.lacking(found) or 'none of the entries can be booted'}")
@@ -174,16 +174,16 @@ def _staying(config: _config.BootConfig) -> str:
 def _attempt(
     entry: BootEntry,
     names: list[str],
-    config: _config.BootConfig,
+    found: survey.Survey,
     devices: list[BlockDevice],
     memory: int,
     machine: str,
 ) -> str | None:
     """The ways ``names`` of handing over to ``entry`` that are left after what can be known here, and what was found;
     None, with the reasons told, when there is none.  As handover.stage() has it."""
-    refusals = []
+    refusals, config = [], found.config
     try:
-        whole = appended.attach(entry, config, devices)
+        whole = appended.attach(entry, config, found.lenders(entry))
         for number, name in enumerate(names):
             try:
                 facts = _preflight(name, whole, config, devices, memory, machine)

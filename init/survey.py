@@ -123,6 +123,13 @@ class Survey:
         notes = (*entry.notes, f"only a person starts this: {why}") if why else entry.notes
         return entry._replace(disk=shown, ask=why, plugged=plugged, never=never, notes=notes)
 
+    def lenders(self, entry: BootEntry) -> list[BlockDevice]:
+        """The disks whose boot partitions may add to what ``entry`` starts: where the EFI file came from, those of its
+        root, others that are built in; what was plugged in only when the root is on it."""
+        trust, own = self.trust, disks_of(entry.place.pool)
+        found = [device for device in self._devices if disk_of(device) in own or not trust.removable(disk_of(device))]
+        return sorted(found, key=lambda device: (trust.rank_of(device) != 0, disk_of(device) not in own))
+
     @property
     def doubts(self) -> list[str]:
         """What a person should look at before anything is booted: pools that claim to be the same, and their disks."""

@@ -14,6 +14,9 @@ from fsdrivers.pool import Pool
 from init.machine.devices import About, human
 
 NAMED = 4  # disks in a message
+PLUGGED = "+plugged"
+"""Stands among the UUIDs of a known pool's members when it was on disks that somebody plugged in: a stick that repeats
+the UUIDs of what is built in is not that, however slow the latter is.  Sorts before all of them."""
 
 Pools = dict[str, frozenset[str]]
 """UUIDs of pools, and those of the members that they had."""
@@ -37,9 +40,15 @@ class Trust:
         about = self._disks.get(disk)
         return about is not None and about.removable and disk != self.origin
 
+    def plugged(self, pool: Pool) -> bool:
+        """Whether all that there is of a pool was plugged in."""
+        return bool(pool.devices) and all(self.removable(disk_of(device)) for device in pool.devices)
+
     def knows(self, pool: Pool) -> bool:
         """Whether this very pool was booted from before: not one that only calls itself so."""
         members = self._known.get(pool.uuid.lower(), frozenset())
+        if self.plugged(pool) and PLUGGED not in members:
+            return False
         return any(slot.uuid in members for slot in pool.slots if slot.state == "online")
 
     def away(self, pools: Iterable[Pool]) -> str:

@@ -50,7 +50,8 @@ class LocalFile(File):
 
 
 def attach(entry: BootEntry, config: BootConfig, devices: Iterable[BlockDevice]) -> BootEntry:
-    """``entry`` with the archives that poolboot.append-initrd= names.  Raises FsError when one is not there."""
+    """``entry`` with the archives that poolboot.append-initrd= names; ``devices``: the disks on which those of "esp:"
+    are looked for, the most trusted first.  Raises FsError when one is not there."""
     if not config.append_initrd or entry.appended:
         return entry
     return entry._replace(appended=tuple(_open(name, entry, devices) for name in config.append_initrd))

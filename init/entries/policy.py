@@ -63,7 +63,7 @@ def choose(entries: Sequence[BootEntry], wishes: Sequence[Wish] = (), spent: Spe
     chosen, reason = _usual(entries)
     warnings, once = [], False
     for wish in wishes:
-        found = find(everything if wish.person else entries, wish.asked)
+        found = _wished(wish, entries, everything)
         if found is not None:
             chosen, reason, once = found, wish.reason, wish.once
             break
@@ -86,6 +86,20 @@ def choose(entries: Sequence[BootEntry], wishes: Sequence[Wish] = (), spent: Spe
     if not order:
         warnings.append("no entry has any tries left: taking them in their order")
     return Choice((*order, *over), (reason,), "; ".join(warnings))
+
+
+def _wished(wish: Wish, entries: Sequence[BootEntry], everything: Sequence[BootEntry]) -> BootEntry | None:
+    """The entry that ``wish`` means: one of ``entries`` if any, before a stick has its title, or makes it ambiguous.
+
+    One that needs a person is meant by its whole id or the name of its root alone, and only by a person.
+    """
+    if wish.person and wish.asked.isdecimal():  # as it is listed
+        found = find(everything, wish.asked)
+        return found if any(entry is found for entry in entries) else None
+    found = find(entries, wish.asked)
+    if found is not None or not wish.person:
+        return found
+    return next((entry for entry in everything if wish.asked in (entry.id, entry.place.where)), None)
 
 
 def _usual(entries: Sequence[BootEntry]) -> tuple[BootEntry, str]:

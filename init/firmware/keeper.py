@@ -27,7 +27,7 @@ from init.firmware.efivars import DEFAULT, LOADER, POOLBOOT, Variables, ucs2
 from init.machine.modules import Modules
 from init.refused import Refused
 from init.roots import BootRoot
-from init.trust import Trust
+from init.trust import PLUGGED, Trust
 
 VARIABLE = "Boots"
 """Our EFI variable."""
@@ -270,6 +270,7 @@ class Keeper:
             # Who the disks of this machine are; a partition is not mounted for that.
             pool = entry.place.pool
             members = [slot.uuid for slot in pool.slots if slot.device is not None and slot.state == "online"]
+            members += [PLUGGED] if self._trust.plugged(pool) else []
             then = self.ledger.on(pool.uuid.lower(), members)._replace(
                 default=then.default, once=then.once, booting=then.booting, tries=then.tries
             )

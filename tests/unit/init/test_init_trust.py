@@ -17,7 +17,7 @@ from init.entries import policy
 from init.machine.devices import About, Disks, about
 from init.machine.modules import Modules
 from init.survey import Survey
-from init.trust import Trust
+from init.trust import PLUGGED, Trust
 
 OWN, FOREIGN = "0f6c2a8e-1f7d-4c55-9a3e-000000000001", "0f6c2a8e-1f7d-4c55-9a3e-000000000002"
 FIXED, OTHER, STICK = "/dev/nvme0n1", "/dev/sda", "/dev/sdb"
@@ -85,6 +85,21 @@ def test_a_wish_from_memory_does_not_start_it_and_one_of_the_command_line_does(m
     assert order(found, policy.Wish("!:@/6.1", "asked", person=True)) == ["!:@/6.1", "debian:@/6.1"]
 
 
+@pytest.mark.parametrize("asked", ["debian", "@/6.1", "2", "3", "Linux, kernel 6.1", "Linux, kernel 9.9", "9.9"])
+def test_what_the_command_line_calls_an_entry_is_no_name_that_a_stick_can_take(
+    monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """Neither is an own entry less meant because a stick has one of that title, nor a number."""
+    found = survey(monkeypatch, [pool("debian", OWN, FIXED), pool("sub", FOREIGN, STICK, "9.9")])
+    own, foreign = found.entries()
+    for title in (asked, foreign.title):
+        there = [own, foreign._replace(title=title)]
+        choice = policy.choose(there, [policy.Wish(asked, "poolboot.entry= asks for it", person=True, loud=True)])
+        assert [entry.id for entry in choice.order] == ["debian:@/6.1"]
+    meant = policy.choose([own, foreign], [policy.Wish("sub:@", "asked", person=True)])
+    assert meant.order[0] is foreign
+
+
 def test_the_only_one_boots_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     found = survey(monkeypatch, [pool("live", FOREIGN, STICK)])
     choice = policy.choose(found.entries())
@@ -120,6 +135,16 @@ def test_a_stick_that_root_pins_is_meant(monkeypatch: pytest.MonkeyPatch) -> Non
     found = survey(monkeypatch, there, f"root=UUID={FOREIGN}")
     assert order(found) == ["z:@/6.1"]
     assert found.entries()[0].ask == ""
+
+
+def test_a_stick_lends_nothing_to_a_root_that_is_not_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the file of poolboot.append-initrd=esp:, which is on the first boot partition that has it."""
+    there = [pool("a", FOREIGN, STICK), pool("b", OWN, FIXED), pool("c", OTHER, OTHER)]
+    found = survey(monkeypatch, there)
+    lenders = {entry.place.pool.name: [one.name for one in found.lenders(entry)] for entry in found.entries()}
+    assert lenders == {"a": [STICK, FIXED, OTHER], "b": [FIXED, OTHER], "c": [OTHER, FIXED]}
+    came = survey(monkeypatch, there, origin=STICK)
+    assert [one.name for one in came.lenders(came.entries()[1])] == [STICK, FIXED, OTHER]
 
 
 # --- two that claim to be the same ------------------------------------------------------------
@@ -264,6 +289,19 @@ def test_a_quick_foreign_disk_does_not_when_the_own_one_is_known(monkeypatch: py
     found, seconds = gathered(monkeypatch, there, Trust(DISKS, known={OWN: frozenset({"m1"})}))
     assert order(found)[0] == "debian:@/6.1"
     assert 4 <= seconds < 5
+
+
+def test_a_stick_that_repeats_the_uuids_of_a_slow_disk_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are on each clone and in each backup; where a pool was is remembered as well."""
+    clone, own = pool("debian", OWN, STICK, "9.9", member="m1"), pool("debian", OWN, FIXED, member="m1")
+    found, seconds = gathered(monkeypatch, [(0.0, clone), (4.0, own)], Trust(DISKS, known={OWN: frozenset({"m1"})}))
+    assert order(found)[0] == "debian:@/6.1"
+    assert 4 <= seconds < 5
+    other = pool("other", FOREIGN, OTHER)
+    found = survey(monkeypatch, [clone, other], **{OWN.replace("-", "_"): frozenset({"m1"})})
+    assert order(found) == ["other:@/6.1"]
+    found = survey(monkeypatch, [clone, other], **{OWN.replace("-", "_"): frozenset({"m1", PLUGGED})})
+    assert order(found)[0] == "debian:@/9.9"
 
 
 def test_a_live_stick_boots_when_the_wait_is_over_and_at_once_when_it_is_where_we_came_from(

@@ -15,16 +15,20 @@ from init_doubles import MemoryPool, system
 from places import PROJECT
 
 from fsdrivers import pools
+from fsdrivers.block import FileDevice
 from fsdrivers.partitions import Partition
+from fsdrivers.pool import Slot
 from init import config
 from init.entries import ledger
 from init.entries.entry import Counter
 from init.entries.ledger import Ledger
 from init.firmware import esp, keeper, stub
 from init.firmware.efivars import LOADER, POOLBOOT, Variables, ucs2
-from init.firmware.keeper import Keeper
+from init.firmware.keeper import InVariable, Keeper
+from init.machine.devices import About
 from init.refused import Refused
 from init.survey import Survey
+from init.trust import PLUGGED, Trust
 
 SCRIPT = PROJECT / "contrib" / "systemd" / "poolboot-good"
 NEW, OLD = "tank:@/6.12", "tank:@/6.1"
@@ -97,6 +101,22 @@ def test_pools_that_were_booted_from() -> None:
     assert len(many.known()) == ledger.MAX_POOLS + 1
     assert len(many.text()) < 512
     assert ledger.parse(many.text()) == many
+
+
+@pytest.mark.parametrize("removable", [False, True])
+def test_where_a_pool_was_is_remembered_too(
+    monkeypatch: pytest.MonkeyPatch, variables: Variables, removable: bool
+) -> None:
+    there = found(monkeypatch)
+    (pool,) = there.pools
+    disk = FileDevice(str(PROJECT / "README.md"))
+    pool.devices, pool.slots = (disk,), (Slot(1, "m1", disk.name, "online"),)
+    trust = Trust({disk.name: About(removable=removable)})
+    Keeper([], there.config, variables, trust=trust).starting(there.entries()[0], print)
+    assert trust.removable(disk.name) == removable
+    written = ledger.parse(InVariable(variables).read())
+    assert written.pool == (pool.uuid, *([PLUGGED] if removable else []), "m1")
+    assert Trust({disk.name: About(removable=removable)}, known=written._replace(booting="").known()).knows(pool)
 
 
 @given(

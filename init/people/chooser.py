@@ -26,7 +26,7 @@ def run(console: Console, menu: Menu, clock: Callable[[], float] = time.monotoni
         try:
             key = console.key(_until_tick(menu.left))
         except Closed:
-            return Outcome(menu.levels[0].entry if menu.alone else None)
+            return menu.abandoned()
         now = clock()
         menu.pass_time(now - last)
         last = now
@@ -44,7 +44,7 @@ def run(console: Console, menu: Menu, clock: Callable[[], float] = time.monotoni
                 try:
                     menu.let_in(menu.gate.ask(console, *menu.kept[1:]))
                 except Closed:
-                    return Outcome(menu.levels[0].entry)
+                    return menu.abandoned()
                 last = clock()
     _draw(console, menu, views)
     _finish(menu, views)

@@ -110,6 +110,13 @@ class Menu:
             if self.left <= 0:
                 self.outcome = Outcome(self.levels[0].entry)
 
+    def abandoned(self) -> Outcome:
+        """What comes of it when nobody can be heard any more: what is selected, unless only a person with the password
+        may have it booted."""
+        entry = self.levels[0].entry
+        locked = entry is not None and entry.snapshot is not None and bool(self.gate.closed(MENU))
+        return Outcome(entry if self.alone and not locked else None)
+
     def key(self, key: str) -> None:
         """Take one key (see init/console/keys.py): any one stops the countdown, and then does what it does."""
         self.left, self.message = None, ""

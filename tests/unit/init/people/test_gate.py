@@ -11,6 +11,7 @@ from test_init_boot import CMDLINE, Bench, tank
 from fsdrivers import pools
 from init import config, locks
 from init.console.console import Closed, Console
+from init.entries.snapshots import Snapshot
 from init.firmware.keeper import Keeper
 from init.machine.devices import Disks
 from init.people import chooser
@@ -283,6 +284,21 @@ def test_the_editor_is_shut_while_secure_boot_is_on(survey: Survey) -> None:
     console = TestConsole("er")
     assert chooser.run(console, Menu(survey.entries(), gate=gate("", secure=True))).entry is None
     assert "nobody has signed what is typed here" in console.output()
+
+
+def test_who_leaves_the_menu_gets_nothing_that_is_locked_or_takes_a_choice(survey: Survey) -> None:
+    """All consoles are gone: also while the password was asked for."""
+    first, *_ = survey.entries()
+    made = Snapshot(first.place.pool, first.place.root, "btrfs", "1", 0)
+    for entry, level, alone, boots in (
+        (first, "menu", True, True), (first, "menu", False, False),
+        (first._replace(snapshot=made), "menu", True, False),
+        (first._replace(snapshot=made), "editor", True, True),
+    ):  # fmt: skip
+        for keys in ([], ["e"], ["m", "x"]):
+            shown = Menu([entry], gate=gate(level))
+            shown.alone = alone
+            assert (chooser.run(Person(keys), shown).entry is not None) == boots
 
 
 # --- the boot ---------------------------------------------------------------------------------

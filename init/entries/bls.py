@@ -174,9 +174,9 @@ def _initrds(source: _Source, kernel: str, fields: Fields, path: str) -> tuple[s
     variables = source.variables
     stated = [word for value in fields.get("initrd", []) for word in _expand(value, variables, path, []).split()]
     directory = (stated[0] if stated else kernel).rpartition("/")[0]
-    early = [f"{directory}/{name}" for name in variables.get("early_initrd", "").split()]
+    early = [f"{directory}/{name}" for name in variables.get("early_initrd", "").split(None, MAX_INITRDS)]
     if len(early) + len(stated) > MAX_INITRDS:
-        raise _Unusable(f"{len(early) + len(stated)} initrds")
+        raise _Unusable(f"more than {MAX_INITRDS} initrds")
     found = []
     for initrd in [*early, *stated]:
         where = source.locate(initrd)

@@ -181,6 +181,8 @@ def _item(filesystem: Filesystem, label: _Label, shared: dict[str, str], budget:
         # Syslinux takes the initrd from the command line, where the kernel ignores it.
         if word.startswith("initrd=") and not initrds:
             initrds = word.removeprefix("initrd=")
+    if len(initrds) > MAX_OPTIONS:
+        raise _Unusable("its initrds have names that are too long")
     archives = [initrd for initrd in initrds.split(",", MAX_INITRDS + 1) if initrd]
     if len(archives) > MAX_INITRDS:
         raise _Unusable(f"more than {MAX_INITRDS} initrds")

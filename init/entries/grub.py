@@ -23,6 +23,7 @@ CONFIGS = (
 MAX_MENUS = 64  # submenus that are opened
 MAX_MENU_DEPTH = 4
 MAX_STEPS = 50_000  # statements in the bodies of all entries and submenus
+NAMES_PER_STEP = 16  # variables and functions that a body is given
 
 
 class _Node(NamedTuple):
@@ -90,7 +91,7 @@ class _Builder:
         if self._menus > MAX_MENUS or len(above) >= MAX_MENU_DEPTH:
             self._notes.append(f"submenu {line.title!r} is not opened: too many of them")
             return []
-        inner = run.enter(line, submenu=True)
+        inner = self._enter(line, run, submenu=True)
         try:
             inner.run(line.body)
         except CannotKnow as why:
@@ -102,7 +103,7 @@ class _Builder:
 
     def _entry(self, line: Menu, above: tuple[str, ...], run: Machine) -> int:
         """The index of the item that the entry makes, -1 with a note when it makes none."""
-        inner = run.enter(line, submenu=False)
+        inner = self._enter(line, run, submenu=False)
         try:
             inner.run(line.body)
             return self._add(self._item(line, above, inner))
@@ -113,6 +114,11 @@ class _Builder:
             return -1
         finally:
             self._steps -= 1 + inner.taken
+
+    def _enter(self, line: Menu, run: Machine, submenu: bool) -> Machine:
+        """A machine for a body, which has all variables and functions: thousands of them take their time, too."""
+        self._steps -= (len(run.variables) + len(run.functions)) // NAMES_PER_STEP
+        return run.enter(line, submenu)
 
     def _add(self, item: Item) -> int:
         self.items.append(item)

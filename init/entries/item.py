@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fsdrivers.errors import FsError, TooMany
-from fsdrivers.filesystem import FILE, Filesystem
+from fsdrivers.filesystem import FILE, MAX_PATH, Filesystem
 from init.entries.mounts import BOOT, Mounted
 
 MAX_ITEMS = 512  # entries of one source
@@ -105,6 +105,8 @@ def locate(filesystem: Filesystem, path: str) -> str | None:
 
     ``path`` may be the tree's own, may count from the pool's top, or from a /boot that is a file system of its own.
     """
+    if len(path) > MAX_PATH:
+        return None
     path = "/" + path.lstrip("/")
     options = [path]
     trees = [("", filesystem), *([(BOOT, filesystem.found.filesystem)] if isinstance(filesystem, Mounted) else [])]

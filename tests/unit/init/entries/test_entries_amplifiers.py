@@ -103,6 +103,29 @@ TEXTS: dict[str, tuple[Parser, Tree]] = {
         extlinux.entries,
         ext_tree(b"initrd " + b"/i," * 300_000 + b"\n" + b"label a\nlinux /vmlinuz\n" * MAX_ITEMS),
     ),
+    "one initrd for all, of a long name": (
+        extlinux.entries,
+        ext_tree(b"initrd " + b"a/" * 500_000 + b"\n" + b"label a\nlinux /vmlinuz\n" * MAX_ITEMS),
+    ),
+    "a kernel of a long name": (extlinux.entries, ext_tree(b"label a\nlinux " + b"a/" * 500_000)),
+    "early initrds": (
+        bls.entries,
+        bls_tree(b"linux /vmlinuz\n", env=grubenv.SIGNATURE.encode() + b"early_initrd=" + b"a " * 32_000 + b"\n"),
+    ),
+    "variables for all entries": (
+        grub.entries,
+        grub_tree(
+            b"".join(b"v%d=a\n" % number for number in range(49_000))
+            + b"menuentry a {\nlinux /vmlinuz\n}\n" * MAX_ITEMS
+        ),
+    ),
+    "functions for all entries": (
+        grub.entries,
+        grub_tree(
+            b"".join(b"function v%d { a; }\n" % number for number in range(15_000))
+            + b"menuentry a {\nlinux /vmlinuz\n}\n" * MAX_ITEMS
+        ),
+    ),
     "includes": (
         extlinux.entries,
         tree(extlinux={"extlinux.conf": b"include a\n" * 9000, "a": b"include b\n" * 9000, "b": b"x y\n" * 90_000}),

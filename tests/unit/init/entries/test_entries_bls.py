@@ -86,7 +86,7 @@ def test_order() -> None:
      ("", "no kernel"), ("uki-url http://x/y.efi", "network"), ("linux /k\nuki /k", "several"),
      ("uki /k", "PE"), ("efi /k", "PE"),
      ("linux /../../etc/shadow", "shadow"),
-     ("linux /k\noptions " + "x" * 65537, "too"), ("linux /k\n" + "initrd /i\n" * 65, "65")],
+     ("linux /k\noptions " + "x" * 65537, "too"), ("linux /k\n" + "initrd /i\n" * 65, "more than 32 initrds")],
 )  # fmt: skip
 def test_what_cannot_be_started_is_noted(text: str, why: str) -> None:
     found = listing({"x.conf": text})

@@ -76,7 +76,11 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     return parser
 
 
-_INSPECTED = ("super", "node", "tree", "chunk", "labels", "uberblocks", "mos", "object", "blkptr", "gpt", "fat")
+_INSPECTED = {
+    "super": "", "chunk": "[ADDRESS]", "node": "ADDRESS", "tree": "NAME", "labels": "", "uberblocks": "", "mos": "",
+    "object": "DATASET ID", "blkptr": "VDEV:OFFSET:SIZE", "gpt": "", "fat": "",
+}  # fmt: skip
+"""What `inspect` shows, and the arguments of each; a copy, as their own module takes long to import."""
 _Shape = tuple[tuple[str, ...], dict[str, Any]]
 
 
@@ -121,8 +125,13 @@ def _commands() -> dict[str, tuple[Callable[[argparse.Namespace], int], str, tup
             (
                 _flag("--offsets", help="with the place of each field in its structure"),
                 _flag("--json", help="one structure a line"),
-                _argument("what", metavar="WHAT", choices=_INSPECTED, help="one of " + ", ".join(_INSPECTED)),
-                _argument("details", metavar="ARGUMENT", nargs="*", help="an address, the name of a tree, ..."),
+                _argument(
+                    "what",
+                    metavar="WHAT",
+                    choices=_INSPECTED,
+                    help=", ".join(f"{name} {rest}".strip() for name, rest in _INSPECTED.items()),
+                ),
+                _argument("details", metavar="ARGUMENT", nargs="*", help="what stands behind it there"),
             ),
         ),
         "mount": (

@@ -61,8 +61,9 @@ def main(arguments: list[str]) -> int:
             count += len(findings)
             print(
                 f"{target.name:18} {outcome.executions:10,} executions  coverage {outcome.coverage:5}  "
-                f"{len(findings)} findings",
+                f"{len(findings)} finding{'' if len(findings) == 1 else 's'}",
                 *(f"\n  {path.relative_to(PROJECT)}" for path in findings),
+                sep="",
                 flush=True,
             )
     return 1 if count else 0

@@ -120,9 +120,14 @@ def _apart(
     if pool is not None and own is None:
         yield pool  # what is left over of an earlier time of this pool's
         return
-    if own is not None and (any(slot.device is None for slot in own.slots) or _opens(own, tell)):
+    if own is not None and (_waits(own) or _opens(own, tell)):
         yield own
     yield from found
+
+
+def _waits(pool: Pool) -> bool:
+    """Whether members of ``pool`` may still come: some are there, others are not."""
+    return any(slot.device is None for slot in pool.slots) and any(slot.state == "online" for slot in pool.slots)
 
 
 def _by_disk(members: list[Member], others: list[Member]) -> Iterator[Pool]:

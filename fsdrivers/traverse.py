@@ -28,17 +28,19 @@ def walk(filesystem: Filesystem, path: str = "/") -> Iterator[Found]:
     """``path`` and everything below it, depth first, names in code point order.
 
     Damage does not end the walk: the object comes with its ``error``.  Nested btrfs subvolumes are entered as the
-    kernel does.  A hostile tree whose directories form a loop or go too deep yields Corrupt there.
+    kernel does.  A hostile tree whose directories form a loop, have two names or go too deep yields Corrupt there:
+    thirty of them, each of which has the next one twice, would have a billion paths.
     """
     node = filesystem.resolve(path, follow=path.endswith("/"))
-    yield from _walk(filesystem, path.rstrip("/") or "/", node, frozenset())
+    yield from _walk(filesystem, path.rstrip("/") or "/", node)
 
 
-def _walk(filesystem: Filesystem, path: str, node: Node, above: frozenset[Node]) -> Iterator[Found]:
+def _walk(filesystem: Filesystem, path: str, node: Node) -> Iterator[Found]:
     # An explicit stack: the depth of the tree is the disk's choice, not the interpreter's.
-    stack = [(path, node, above)]
+    stack = [(path, node, 0)]
+    seen: set[Node] = set()  # directories in which there is something
     while stack:
-        path, node, above = stack.pop()
+        path, node, depth = stack.pop()
         try:
             status = filesystem.stat(node)
         except FsError as error:
@@ -48,24 +50,30 @@ def _walk(filesystem: Filesystem, path: str, node: Node, above: frozenset[Node])
             yield Found(path, node, status, None)
             continue
         try:
-            if node in above or len(above) > MAX_DEPTH:
-                raise Corrupt(filesystem.root_name or filesystem.kind, f"directory {path} (a loop)", status.inode)
+            if node in seen or depth > MAX_DEPTH:
+                why = "it was met before: a loop, or a second name" if node in seen else "a loop, or too deep"
+                raise Corrupt(filesystem.root_name or filesystem.kind, f"directory {path} ({why})", status.inode)
             children = sorted_entries(filesystem, node)
         except FsError as error:
             yield Found(path, node, status, error)
             continue
         yield Found(path, node, status, None)
-        below = above | {node}
+        if children:  # an empty one may be any number of places where other trees would be: btrfs has one node for all
+            seen.add(node)
         prefix = path.rstrip("/") + "/"
-        stack += [(prefix + child.name, child.node, below) for child in reversed(children)]
+        stack += [(prefix + child.name, child.node, depth + 1) for child in reversed(children)]
 
 
 def sorted_entries(filesystem: Filesystem, directory: Node) -> list[DirEntry]:
-    """The entries of ``directory`` by name; raises Corrupt for names that no kernel would create."""
+    """The entries of ``directory`` by name; raises Corrupt for names that no kernel would create, and for two alike."""
     children = sorted(filesystem.entries(directory), key=lambda entry: entry.name)
+    before = None
     for child in children:
-        if not creatable(child.name):
-            raise Corrupt(filesystem.root_name or filesystem.kind, f"directory entry named {child.name!r}", 0)
+        name = child.name
+        if not creatable(name) or name == before:
+            which = "directory entry, the second one, named" if name == before else "directory entry named"
+            raise Corrupt(filesystem.root_name or filesystem.kind, f"{which} {name!r}", 0)
+        before = name
     return children
 
 

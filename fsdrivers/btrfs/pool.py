@@ -112,12 +112,13 @@ class BtrfsPool(Pool):
         """See Pool: who was not there at the newest commit, or has another one of the same generation."""
         last = _commit(self.superblock)
         using = {slot.device for slot in self.slots if slot.state == "online"}
+        first = next(leg.device for leg in self._legs.values() if leg.superblock is self.superblock)
         newest = {one.label.dev_uuid: one.label for one in members
                   if isinstance(one.label, Superblock) and one.device.name in using}  # fmt: skip
         found = []
         for member in members:
             label = member.label
-            if member.pool_uuid != self.uuid or not isinstance(label, Superblock):
+            if member.pool_uuid != self.uuid or not isinstance(label, Superblock) or member.device is first:
                 continue
             if member.device.name in using:
                 # Its device uuid is in a list that the newest superblock leads to, which anybody may write.

@@ -59,8 +59,10 @@ def _member(filesystem: Filesystem, node: Node, status: Stat, name: str, links: 
     member.mtime = status.mtime // NANO
     member.pax_headers = {"mtime": str(Nanoseconds(status.mtime))}
     for key, value in filesystem.xattrs(node).items():
-        # the value is bytes: pax records are UTF-8, and GNU tar and bsdtar take them as they come
-        member.pax_headers[f"SCHILY.xattr.{key}"] = value.decode("utf-8", "surrogateescape")
+        # the value is bytes: pax records are UTF-8, and GNU tar and bsdtar take them as they come; a keyword ends at
+        # its first "=" (GNU tar 1.35, src/xheader.c:xattr_encode_keyword)
+        keyword = key.replace("%", "%25").replace("=", "%3D")
+        member.pax_headers[f"SCHILY.xattr.{keyword}"] = value.decode("utf-8", "surrogateescape")
     if (known := links.before(node)) is not None:
         member.type, member.linkname = tarfile.LNKTYPE, known
         return member

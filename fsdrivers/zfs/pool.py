@@ -74,15 +74,18 @@ class ZfsPool(pool.Pool):
         found = [(member.device, _label(member)) for member in members]
         # The newest label knows the pool's name; the name of the device breaks ties the same way on every run.
         found.sort(key=lambda one: (-one[1].txg, one[0].name))
-        self._newest = found[0][1]
+        self._used, doubles = _one_each(found)
+        if not _agree([label for _, label in self._used]):
+            # Labels say when they were written, and are not written at each commit, as uberblocks are.
+            self._used.sort(key=lambda one: _rank(_newest(*one)), reverse=True)
+        self._newest = self._used[0][1]
         self.name = self._newest.pool_name
         self.uuid = str(self._newest.pool_guid)
         self.health = Health()
         self.label = self._newest
-        self._used, doubles = _one_each(found)
         self.slots = tuple(_slots(self._used, doubles, self._newest.config))
         # Uberblocks of a device that the newest labels do not know are another pool's, or of another time.
-        known = {tree.number(leaf, "guid") for _, top in _tops(self._used).values() for leaf in tree.leaves(top)}
+        known = {tree.number(leaf, "guid") for top in _tops(self._used).values() for leaf in tree.leaves(top)}
         self._known = [one for one in self._used if one[1].guid in known]
         self.use_log = True  # replay the intent logs of a pool that was not exported, in memory
         self._spa: Spa | None = None
@@ -353,13 +356,11 @@ def _holes(config: NvList) -> set[int]:
     return set(tree.numbers(config, "hole_array"))
 
 
-def _tops(used: list[tuple[BlockDevice, Label]]) -> dict[int, tuple[int, NvList]]:
-    """What the newest labels say of each top-level vdev, and their txg."""
-    tops: dict[int, tuple[int, NvList]] = {}
+def _tops(used: list[tuple[BlockDevice, Label]]) -> dict[int, NvList]:
+    """What the newest labels, which come first, say of each top-level vdev."""
+    tops: dict[int, NvList] = {}
     for _, label in used:
-        number = tree.number(label.tree, "id")
-        if number not in tops or tops[number][0] < label.txg:
-            tops[number] = (label.txg, label.tree)
+        tops.setdefault(tree.number(label.tree, "id"), label.tree)
     return tops
 
 
@@ -378,7 +379,7 @@ def _slots(
             yield Slot(index, "", None, "missing")
             index += 1
             continue
-        for leaf in tree.leaves(tops[top][1]):
+        for leaf in tree.leaves(tops[top]):
             guid = tree.number(leaf, "guid")
             known.add(guid)
             state = "stale" if guid in stale else "online" if guid in devices else "missing"

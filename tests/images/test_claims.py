@@ -161,7 +161,7 @@ def test_a_newer_copy_of_both_halves_and_of_one(two: tuple[Path, Path]) -> None:
 def sealed(path: Path, **fields: object) -> Path:
     """Change fields of both superblocks of a btrfs, checksums repaired."""
     places = {"fsid": (0x20, "16s"), "flags": (0x38, "<Q"), "generation": (0x48, "<Q"),
-              "incompat": (0xBC, "<Q"), "metadata_uuid": (0x23B, "16s")}  # fmt: skip
+              "incompat": (0xBC, "<Q"), "metadata_uuid": (0x23B, "16s"), "device": (0x10B, "16s")}  # fmt: skip
     with path.open("r+b") as file:
         for offset in (0x10000, 0x4000000):
             file.seek(offset)
@@ -219,6 +219,21 @@ def test_a_newer_claim_that_leads_nowhere_is_none(two: tuple[Path, Path]) -> Non
     (found,) = pools.assemble(devices([junk, honest]), heard.append)
     assert own_of([found], honest).rivals == ()
     assert heard
+
+
+def test_a_newer_superblock_that_leads_to_our_trees_is_none(two: tuple[Path, Path]) -> None:
+    """Its device is not in the list that it leads to; what it leads to is ours."""
+    (honest,), copy = unpack("balance", two[0]), two[1] / "copy"
+    own = block(honest)
+    with copy.open("wb") as file:
+        file.truncate(honest.stat().st_size)
+        file.seek(0x10000)
+        file.write(own.raw)
+    sealed(copy, generation=own.generation + 1000, device=b"D" * 16)
+    for order in ([copy, honest], [honest, copy]):
+        (found,) = pools.assemble(devices(order))
+        assert own_of([found], honest).rivals == ()
+        assert found.missing == ()
 
 
 def test_what_only_looks_like_a_seed_hides_no_pool(two: tuple[Path, Path]) -> None:
@@ -289,6 +304,28 @@ def relabelled(path: Path, children: int, number: int, further: int) -> Path:
             struct.pack_into(one.order + "Q", data, 16, one.txg + further)
             rewrite(file, bytes(data), at)
     return path
+
+
+def test_a_newer_label_without_anything_behind_it_renames_no_pool(two: tuple[Path, Path]) -> None:
+    (honest,), (evil,) = zfs_recipes.unpack("single", two[0]), zfs_recipes.unpack("single", two[1])
+    (pool,) = pools.assemble(devices([honest]))
+    relabelled(evil, 1, 0, 0)
+    disk, own = FileDevice(str(evil)), label.read(FileDevice(str(honest)))
+    assert own is not None
+    with evil.open("r+b") as file:
+        for start in label.offsets(disk.size):
+            data = bytes(disk.read(start + layout.LABEL_NVLIST, layout.LABEL_NVLIST_SIZE))
+            data = data.replace(own.pool_name.encode(), b"evil"[: len(own.pool_name)].ljust(len(own.pool_name), b"!"))
+            data = data.replace(own.txg.to_bytes(8, "big"), (own.txg + 1000).to_bytes(8, "big"))
+            rewrite(file, data, start + layout.LABEL_NVLIST)
+            file.seek(start + layout.LABEL_RING)
+            file.write(bytes(layout.LABEL_RING_SIZE))
+    newest = label.read(FileDevice(str(evil)))
+    assert newest is not None
+    assert (newest.pool_name, newest.txg) == ("evil", own.txg + 1000)
+    for order in ([evil, honest], [honest, evil]):
+        found = own_of(pools.assemble(devices(order)), honest)
+        assert found.name == pool.name
 
 
 def rewrite(file: BinaryIO, data: bytes, at: int) -> None:

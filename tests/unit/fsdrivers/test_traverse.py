@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from bounded import bounded
 from memoryfs import MemoryFilesystem
 
 from fsdrivers.errors import Corrupt, FsError
@@ -67,6 +68,32 @@ def test_a_loop_and_a_shaft_have_an_end() -> None:
     found = list(walk(MemoryFilesystem(shaft)))
     assert isinstance(found[-1].error, FsError)
     assert len(found) <= MAX_DEPTH + 2
+
+
+def test_directories_with_two_names_are_walked_once() -> None:
+    """Each has the next one twice: 2^40 paths."""
+    tree: dict[str, object] = {"file": b""}
+    for _ in range(40):
+        tree = {"a": tree, "b": tree}
+    ended = bounded(lambda: [(one.path, bool(one.error)) for one in walk(MemoryFilesystem(tree))])
+    assert isinstance(ended.value, list)
+    assert len(ended.value) == 2 * 40 + 2
+    assert sum(error for _, error in ended.value) == 40
+
+
+def test_empty_directories_may_be_one() -> None:
+    empty: dict[str, object] = {}
+    assert [bool(one.error) for one in walk(MemoryFilesystem({"a": empty, "b": empty}))] == [False] * 3
+
+
+def test_two_entries_of_one_name_are_damage() -> None:
+    class Twice(MemoryFilesystem):
+        def entries(self, directory: Node) -> Iterator[DirEntry]:
+            yield from super().entries(directory)
+            yield from super().entries(directory)
+
+    (found,) = walk(Twice({"a": "/etc"}))
+    assert "the second one, named 'a'" in str(found.error)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/", "a\0"])

@@ -247,7 +247,7 @@ def test_directory_loop_ends(image: str, monkeypatch: pytest.MonkeyPatch, capsys
     loop["again"] = loop
     monkeypatch.setitem(TREE, "etc", loop)
     assert run("walk", "-a", image, "/etc") == 1
-    assert "(a loop)" in capsys.readouterr().out
+    assert "a loop, or" in capsys.readouterr().out
 
 
 def test_a_bug_of_ours_is_no_traceback(
@@ -289,6 +289,14 @@ def test_tar_is_what_tar_reads(image: str, tmp_path: Path, capfdbinary: pytest.C
     assert run("tar", "-a", image, "/etc/passwd") == 0
     archive = capfdbinary.readouterr().out
     assert subprocess.run(["tar", "-t"], input=archive, check=True, capture_output=True).stdout == b"./passwd\n"
+
+
+def test_a_name_of_an_xattr_in_tar_ends_where_it_ends(
+    image: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.setattr(MemoryFilesystem, "xattrs", lambda self, node: {"user.a=b%": b"value"})
+    assert run("tar", "-a", image, "/etc/passwd") == 0
+    assert b" SCHILY.xattr.user.a%3Db%25=value\n" in capfdbinary.readouterr().out
 
 
 def test_tar_of_damage_stays_readable(image: str, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

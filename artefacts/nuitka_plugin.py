@@ -72,7 +72,24 @@ sys.meta_path.insert(0, DottedBuiltins)
 """
 
 
+# traceback and argparse import `_colorize`, which makes dataclasses of its colours since Python 3.14.  Here are none.
+_COLORIZE = """
+class _Plain:
+    def __getattr__(self, name):
+        return ""
+class _Theme:
+    traceback = argparse = _Plain()
+def can_colorize(*, file=None):
+    return False
+def decolor(text):
+    return text
+def get_theme(**choice):
+    return _Theme
+"""
+
 _REPLACED = {"inspect": _INSPECT, "typing": Path(__file__).with_name("typing_stump.py").read_text()}
+if sys.version_info >= (3, 14):
+    _REPLACED["_colorize"] = _COLORIZE
 
 
 class BootProgramPlugin(NuitkaPluginBase):  # type: ignore[misc]

@@ -54,6 +54,7 @@ _UNWANTED = (
     "_uuid",
     "_zoneinfo",
     "mmap",
+    "pprint",
     "readline",
     "resource",
     "termios",

@@ -11,6 +11,7 @@ from fsdrivers.block import BlockDevice
 from fsdrivers.bounds import disk_of
 from fsdrivers.errors import Fault, FsError, OutOfBounds
 from fsdrivers.notes import Notes
+from fsdrivers.partitions import Partition
 from fsdrivers.pool import Pool
 from init import entries, roots
 from init.config import BootConfig
@@ -106,20 +107,22 @@ class Survey:
 
     def _judged(self, entry: BootEntry) -> BootEntry:
         """``entry`` with its disks, when there are several, and with the reason why only a person starts it."""
-        trust, pool, part = self.trust, entry.place.pool, entry.partition
+        trust, pool, part = self.trust, entry.place.pool, entry.partition or _boot_partition(entry)
         near = {*disks_of(pool), trust.origin} | _boot_disks(entry)
         disks = {*disks_of(pool), *({disk_of(part)} if part else ())}
         shown = trust.describe(disks) if len({device.name for device in self._devices}) > len(disks_of(pool)) else ""
+        lent = part is not None and trust.removable(disk_of(part)) and disk_of(part) not in disks_of(pool)
         why = ""
         if part is not None and disk_of(part) not in near:
             why = f"it lies on {trust.describe([disk_of(part)])}, another disk than its root"
+        elif part is not None and lent:  # anybody can give a partition the id that fstab has
+            why = f"its /boot is on {trust.describe([disk_of(part)])}, which can be unplugged"
         elif trust.foreign(pool) and self.wanted.key not in ("uuid", "device"):
             why = f"{trust.describe(disks_of(pool))} can be unplugged, and was not booted from before"
         elif any(trust.rank(other) <= trust.rank(pool) for other in pool.rivals):
             why = f"{trust.describe({disk for other in pool.rivals for disk in disks_of(other)})} claims to be the same"
-        plugged = part is not None and trust.removable(disk_of(part))
-        never = plugged and part is not None and disk_of(part) not in near
-        plugged = plugged or trust.foreign(pool)
+        never = lent and part is not None and disk_of(part) not in near
+        plugged = lent or trust.foreign(pool)
         notes = (*entry.notes, f"only a person starts this: {why}") if why else entry.notes
         return entry._replace(disk=shown, ask=why, plugged=plugged, never=never, notes=notes)
 
@@ -210,7 +213,7 @@ class Survey:
         return _as_the_loader_has_it(found)
 
     def _of_root(self, place: BootRoot) -> list[BootEntry]:
-        place = mounts.mount(place, self.pools, self._devices, self.note)
+        place = mounts.mount(place, self.pools, self._devices, self.note, self.trust.rank_of)
         self.roots.append(place)
         return entries.find(place, self.config, self.note)
 
@@ -221,6 +224,12 @@ def _as_the_loader_has_it(found: list[BootEntry]) -> list[BootEntry]:
         return found
     stated = {entry.place.where for entry in found if entry.default}
     return sorted(found, key=lambda entry: entry.place.where not in stated)
+
+
+def _boot_partition(entry: BootEntry) -> Partition | None:
+    """The partition that the root itself names as its /boot, for an entry of what lies there."""
+    boot = mounts.at_boot(entry.place.boot)
+    return boot.partition if boot is not None and entry.files is entry.place.boot else None
 
 
 def _boot_disks(entry: BootEntry) -> set[str]:

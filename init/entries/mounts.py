@@ -27,6 +27,7 @@ MAX_LINES = 1000
 MAX_PARTITIONS = 64  # that are looked at for one line of fstab
 
 Note = Callable[[str], None]
+Rank = Callable[[BlockDevice], int]
 
 # Kinds of file systems that could be read here; the others are named when they hold /boot.
 _READ = ("btrfs", "zfs", "vfat", "msdos", "auto")
@@ -106,13 +107,17 @@ def _plain(line: Line) -> Line:
     return line._replace(what=line.what.replace('"', ""), where=line.where.rstrip("/") or "/")
 
 
-def mount(place: BootRoot, pools: Sequence[Pool], devices: Iterable[BlockDevice], note: Note) -> BootRoot:
-    """``place`` with its /boot in it, when that is a file system of its own that is here and can be read."""
+def mount(
+    place: BootRoot, pools: Sequence[Pool], devices: Iterable[BlockDevice], note: Note, rank: Rank = lambda device: 0
+) -> BootRoot:
+    """``place`` with its /boot in it, when that is a file system of its own that is here and can be read.
+
+    ``rank``: the smaller, the further a device is trusted."""
     if not looks_like_root(place.filesystem):
         return place
     pools = sorted(pools, key=lambda pool: pool is not place.pool)
     try:
-        found = _find(place, pools, devices, note)
+        found = _find(place, pools, devices, note, rank)
     except FsError as error:
         note(f"{place.where}: its /boot: {error}")
         return place
@@ -140,7 +145,9 @@ def with_snapshot(place: BootRoot, live: BootRoot, note: Note) -> BootRoot:
     return place._replace(boot=Mounted(place.filesystem, found))
 
 
-def _find(place: BootRoot, pools: Sequence[Pool], devices: Iterable[BlockDevice], note: Note) -> Found | None:
+def _find(
+    place: BootRoot, pools: Sequence[Pool], devices: Iterable[BlockDevice], note: Note, rank: Rank
+) -> Found | None:
     try:
         text = place.filesystem.read_file(FSTAB, MAX_FSTAB).decode("utf-8", "surrogateescape")
     except NotFound:
@@ -156,7 +163,7 @@ def _find(place: BootRoot, pools: Sequence[Pool], devices: Iterable[BlockDevice]
             "move /boot into the root, or onto an EFI system partition"
         )
         return None
-    found = _dataset(line.what, pools) if line.fstype == "zfs" else _tagged(line, place, pools, devices)
+    found = _dataset(line.what, pools) if line.fstype == "zfs" else _tagged(line, place, pools, devices, rank)
     if found is None:
         note(f"{place.where}: {FSTAB} has /boot on {line.what}, which is not here")
     return found
@@ -208,7 +215,9 @@ def _filled(filesystem: Filesystem) -> bool:
         return False
 
 
-def _tagged(line: Line, place: BootRoot, pools: Sequence[Pool], devices: Iterable[BlockDevice]) -> Found | None:
+def _tagged(
+    line: Line, place: BootRoot, pools: Sequence[Pool], devices: Iterable[BlockDevice], rank: Rank
+) -> Found | None:
     tag, value = _tag(line.what)
     if line.fstype in ("btrfs", "auto"):
         for pool in pools:
@@ -218,8 +227,10 @@ def _tagged(line: Line, place: BootRoot, pools: Sequence[Pool], devices: Iterabl
         return None
     found = [partition for partition in _partitions(devices) if _answers(partition, tag, value)]
     own = {disk_of(device) for device in place.pool.devices}
-    # Anybody can give a partition an id of 32 bits: the one beside the root is meant, and no guess is made else.
-    found = [partition for partition in found if disk_of(partition) in own] or found
+    # Anybody can give a partition an id of 32 bits: the one beside the root is meant, else that of the disk that is
+    # trusted most, and no guess is made between several of those.
+    best = min(map(rank, found), default=0)
+    found = [one for one in found if disk_of(one) in own] or [one for one in found if rank(one) == best]
     if len(found) > 1:
         names = ", ".join(partition.name for partition in found)
         raise Ambiguous(f"{FSTAB} has /boot on {line.what}, which is {names}: none of them is taken; detach others")

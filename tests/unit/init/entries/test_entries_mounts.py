@@ -19,8 +19,10 @@ from fsdrivers.filesystem import Filesystem
 from init import config, entries
 from init.entries import BootEntry, mounts
 from init.entries.mounts import Found, Line, Mounted
+from init.machine.devices import About
 from init.roots import BootRoot
 from init.survey import Survey
+from init.trust import Trust
 
 KERNEL = {"vmlinuz-6.12.1": bzimage("6.12.1"), "initrd.img-6.12.1": initrd("6.12.1")}
 STATED = f"""
@@ -45,10 +47,14 @@ def root(fstab: str) -> dict[str, object]:
 
 
 def survey(
-    monkeypatch: pytest.MonkeyPatch, *there: MemoryPool, devices: tuple[BlockDevice, ...] = (), knobs: str = ""
+    monkeypatch: pytest.MonkeyPatch,
+    *there: MemoryPool,
+    devices: tuple[BlockDevice, ...] = (),
+    knobs: str = "",
+    trust: Trust | None = None,
 ) -> tuple[list[BootEntry], list[str]]:
     monkeypatch.setattr(pools, "assemble", lambda *given: list(there))
-    found = Survey(devices, config.read(knobs))
+    found = Survey(devices, config.read(knobs), trust)
     return found.entries(), found.notes
 
 
@@ -283,6 +289,14 @@ def test_of_two_partitions_with_one_id_the_one_beside_the_root_is_meant(
     found, notes = survey(monkeypatch, pool, devices=devices)
     assert found == []
     assert f"which is {parts[0].name}, {parts[1].name}: none of them is taken; detach others" in notes[0]
+    stick = Trust({foreign.name: About(removable=True)})
+    found, notes = survey(monkeypatch, pool, devices=devices, trust=stick)  # a copy that was plugged in stops nothing
+    assert [(entry.ask, entry.plugged) for entry in found] == [("", False)]
+    assert notes == [f"tank:@: its /boot is {parts[1].name}"]
+    (lent,), _ = survey(monkeypatch, pool, devices=(foreign,), trust=stick)  # ends no wait for the own one
+    assert lent.plugged
+    assert not lent.never
+    assert lent.ask.startswith("its /boot is on ")
     pool.devices = (devices[1],)
     found, notes = survey(monkeypatch, pool, devices=devices)
     assert len(found) == 1

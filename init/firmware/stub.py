@@ -33,6 +33,9 @@ NOT_UNDERSTOOD = f"{config.PREFIX}lock=not-understood"
 """Stands for what may have been meant to lock something."""
 _FOREIGN = ("root", "rootflags", "rootdelay")
 
+MAX_IDENTIFIER = 255  # characters of an entry's name; src/shared/bootspec.c takes file names, v257
+MAX_REPORT = 4096  # characters of all of them: stores of 64 KiB are usual, and some firmware dies of a full one
+
 # EFI_LOADER_FEATURE_*: LoaderEntryDefault and LoaderEntryOneShot are honoured.
 FEATURE_ENTRY_DEFAULT, FEATURE_ENTRY_ONESHOT = 1 << 2, 1 << 3
 
@@ -139,7 +142,8 @@ def knobs(text: str, source: str, secure: bool) -> tuple[list[str], list[str]]:
 
 def _mentions_lock(word: str) -> bool:
     """Whether any of the names in what is no knob may be that of a lock."""
-    names = (part.strip('"').partition("=")[0].removeprefix(config.PREFIX) for part in word.split())
+    parts = word.replace("\0", "").replace("\ufffd", "").split()  # a text in UTF-16 looks so
+    names = (part.strip('"').partition("=")[0].removeprefix(config.PREFIX) for part in parts)
     return any(config.may_lock(name.replace("-", "_")) for name in names if name)
 
 
@@ -226,15 +230,25 @@ def report(variables: Variables, entries: Sequence[BootEntry], selected: BootEnt
     info = variables.get("LoaderInfo", LOADER)
     if info is not None and info.attributes != DEFAULT:
         return
-    names = "".join(f"{identifier(entry)}\0" for entry in entries)
+    names = _fitting([identifier(entry) for entry in entries])
     features = FEATURE_ENTRY_DEFAULT | FEATURE_ENTRY_ONESHOT
     for name, data in (
         ("LoaderInfo", ucs2(f"poolboot {VERSION}")),
         ("LoaderFeatures", features.to_bytes(8, "little")),
         ("LoaderEntries", names.encode("utf-16-le")),
-        ("LoaderEntrySelected", ucs2(identifier(selected))),
+        ("LoaderEntrySelected", ucs2(identifier(selected)[:MAX_IDENTIFIER])),
     ):
         variables.set(name, LOADER, data)
+
+
+def _fitting(names: Sequence[str]) -> str:
+    """As many of them, the first ones, as are worth a place in the firmware's store: a disk may give any number."""
+    text = ""
+    for name in names:
+        if len(text) + len(name) >= MAX_REPORT:
+            break
+        text += f"{name}\0" if len(name) <= MAX_IDENTIFIER else ""
+    return text
 
 
 REPORTED = ("LoaderInfo", "LoaderFeatures", "LoaderEntries", "LoaderEntrySelected")

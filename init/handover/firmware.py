@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fsdrivers.errors import Ambiguous, FsError
 from fsdrivers.filesystem import File
-from init.config import BootConfig
+from init.config import BootConfig, number
 from init.console.progress import Progress
 from init.entries.entry import BootEntry
 from init.handover import power
@@ -203,9 +203,10 @@ def read_attempt(directory: str) -> Attempt | None:
 def parse_attempt(text: str) -> Attempt | None:
     """The attempt that a line tells of, None when it is damaged."""
     words = text.split()
-    if len(words) != 3 or not (words[1] + words[2]).isdecimal():
+    generation, tries = map(number, words[1:]) if len(words) == 3 else (None, None)
+    if generation is None or tries is None:
         return None
-    return Attempt(words[0], int(words[1]), int(words[2]))
+    return Attempt(words[0], generation, tries)
 
 
 def next_attempt(last: Attempt | None, now: Attempt) -> Attempt:

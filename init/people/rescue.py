@@ -254,7 +254,7 @@ class Rescue:
         names = [tree_name(pool, name) for pool, name, _ in roots]
         if rest in names:
             number = names.index(rest)
-        elif rest.isdecimal() and 1 <= int(rest) <= len(roots):
+        elif 1 <= (_config.number(rest) or 0) <= len(roots):
             number = int(rest) - 1
         else:
             self._console.write("use: wants a number or a name of the list that roots prints")
@@ -322,10 +322,10 @@ class Rescue:
                 self._console.write(line)
 
     def _dmesg(self, rest: str) -> None:
-        if rest and not rest.isdecimal():
+        count = _config.number(rest) if rest else DMESG_LINES
+        if count is None:
             self._console.write(f"dmesg: {rest} is not a number of lines")
             return
-        count = int(rest) if rest else DMESG_LINES
         lines = syscalls.kernel_log().decode("utf-8", "replace").splitlines()
         for line in lines[max(0, len(lines) - count) :]:
             # "<6>[ 1.2] text": the level is for programs.

@@ -143,6 +143,11 @@ def test_a_damaged_record_of_attempts_is_none(tmp_path: Path, text: str) -> None
     assert firmware.read_attempt(str(tmp_path)) is None
 
 
+def test_a_record_of_very_many_digits_is_none() -> None:
+    """It also lies in an EFI variable, of any length."""
+    assert firmware.parse_attempt(f"a {'1' * 5000} 1") is None
+
+
 class Disk:
     """Only what a partition needs of its disk."""
 

@@ -70,6 +70,21 @@ def test_no_variables_is_an_error_and_no_traceback(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err.startswith("loader: error: no EFI variables")
 
 
+def test_the_report_leaves_room_in_the_store(variables: Variables) -> None:
+    """Some firmware does not start again when that is full, and what it tells of may be on a foreign disk."""
+    one, other = two_entries()
+    many = [one, other._replace(id="x" * 300), *(other._replace(id=f"id-{number}") for number in range(60_000))]
+    stub.report(variables, many, many[1])
+    told = variables.get("LoaderEntries", LOADER)
+    assert told is not None
+    names = told.data.decode("utf-16-le").split("\0")
+    assert names[:2] == [stub.identifier(one), "id-0"]
+    assert len(told.data) <= 2 * stub.MAX_REPORT
+    selected = variables.get("LoaderEntrySelected", LOADER)
+    assert selected is not None
+    assert len(selected.data) < 600
+
+
 def test_the_report_is_what_bootctl_reads(variables: Variables) -> None:
     found = two_entries()
     stub.report(variables, found, found[1])

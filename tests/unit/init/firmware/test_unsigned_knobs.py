@@ -101,6 +101,7 @@ def test_a_quote_that_does_not_end_is_no_knob() -> None:
 
 @pytest.mark.parametrize("secure", [True, False])
 @pytest.mark.parametrize("text", ['lock="all', 'poolboot.lock-password="x', "lokc=all", "poolboot.lock_pasword=x",
+    "LOCK=all", "Poolboot.Lock=all", "lock:all", "lock", "lock = all", "\ufffd\ufffd" + "\0".join("lock=all") + "\0",
                                   '"lock=all x', 'x="\n"poolboot.locks=menu" "'])  # fmt: skip
 def test_a_lock_that_is_lost_in_quotes_or_misspelt_locks(text: str, secure: bool) -> None:
     words, _ = stub.knobs(text, "conf", secure)

@@ -171,6 +171,8 @@ def of(parameters: Parameters) -> BootConfig:
             rootdelay = _seconds(name, value, rootdelay, warnings)
         elif name.startswith(PREFIX) and not _knob(name, knob, value, values, warnings):
             locking.append((knob, value))
+        elif _shouted(name):
+            locking.append((name, value))
     if locking:
         values["locks"] = (_locks.understand(locking),)
     config = BootConfig(parameters=parameters)._replace(**values)  # type: ignore[arg-type]
@@ -180,6 +182,12 @@ def of(parameters: Parameters) -> BootConfig:
 def key(name: str) -> str:
     """What a knob is called here: the kernel takes "-" and "_" in names of parameters for the same thing."""
     return name.removeprefix(PREFIX).replace("-", "_") if name.startswith(PREFIX) else name
+
+
+def _shouted(name: str) -> bool:
+    """Whether it is a lock but for large letters in front of the dot: nobody else has parameters of that name."""
+    head, dot, rest = name.lower().partition(".")
+    return not name.startswith(PREFIX) and head + dot == PREFIX and _like_lock(rest)
 
 
 def more(config: BootConfig, text: str) -> BootConfig:
@@ -244,13 +252,18 @@ def _knob(name: str, key: str, value: str | None, values: dict[str, object], war
         near = nearest(key, _KNOBS)
         hint = f"; did you mean {PREFIX}{near.replace('_', '-')}?" if near else ""
         warnings.append(f"unknown knob {name}{hint}")
-        return near not in LOCKING
+        return near not in LOCKING and not _like_lock(key)
     return True
 
 
 def may_lock(key: str) -> bool:
     """Whether a knob is meant to lock something: one that is misspelt is a lock that is not understood."""
-    return key in LOCKING or (key not in _KNOBS and nearest(key, _KNOBS) in LOCKING)
+    return key in LOCKING or (key not in _KNOBS and (nearest(key, _KNOBS) in LOCKING or _like_lock(key)))
+
+
+def _like_lock(key: str) -> bool:
+    """Whether a name begins as a lock's does, in small letters or large ones: "LOCK", "lock:all"."""
+    return key.lower().removeprefix(PREFIX).startswith("lock")
 
 
 _KERNELS = ("root", "rootflags", "rootdelay")  # knobs of the kernel and of others' initrds that we take as well

@@ -92,7 +92,9 @@ SALT, DIGEST = "AA" * 8, "BB" * 64
     f"poolboot.lock=editor poolboot.lock-password=grub.pbkdf2.sha512.1000.{SALT}",
     f"poolboot.lock=editor poolboot.lock-password=grub.pbkdf2.sha512.1000.{SALT}.{DIGEST}.",
     f'poolboot.lock=editor poolboot.lock-password="grub.pbkdf2.sha512.1000.{SALT}.{DIGEST[:-2]} B"',
-    "poolboot.lokc=editor", "poolboot.lock-pasword=x", "poolboot.Lock=editor", "poolboot.locks=editor",
+    "poolboot.lokc=editor", "poolboot.lock-pasword=x", "poolboot.Lock=editor", "poolboot.LOCK=all",
+    "Poolboot.lock=all", "POOLBOOT.LOCK=ALL", "poolboot.lock:all", "poolboot.lock_level=editor",
+    "poolboot.locks=editor",
 ])  # fmt: skip
 def test_what_cannot_be_understood_locks_everything(text: str) -> None:
     (lock,) = config.read(text).locks

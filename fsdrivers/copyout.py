@@ -20,8 +20,9 @@ from fsdrivers.traverse import Found, Links, relative, walk
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-# Also for numbers that no system call takes: an owner or a device of 64 bits.
-_FAILURES = (FsError, OSError, OverflowError)
+# Also for what no system call takes: an owner or a device of 64 bits, a target with a NUL in it.
+_FAILURES = (FsError, OSError, OverflowError, ValueError)
+_NOBODY, _UNCHANGED = 65534, (1 << 32) - 1  # the latter in chown(2): whoever copies would own it
 _MAX_SECONDS = (1 << 63) - 1  # what fits into a time_t
 
 
@@ -167,10 +168,11 @@ class _Copy:
         """Give ``target`` (a path, or an open file) what is known of its origin."""
         follow = isinstance(target, int)
         if self._root:
-            os.chown(target, status.uid, status.gid, follow_symlinks=follow)
+            uid, gid = (_NOBODY if owner == _UNCHANGED else owner for owner in (status.uid, status.gid))
+            os.chown(target, uid, gid, follow_symlinks=follow)
         for name, value in self._fs.xattrs(node).items():
             # Best effort: the destination may know no such names, or let nobody but root set them.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):
                 os.setxattr(target, name, value, follow_symlinks=follow)
         if status.type != SYMLINK:
             # setuid bits only together with the owner that they are meant for

@@ -76,7 +76,10 @@ class BtrfsFilesystem(Filesystem):
         if size > fs.MAX_PATH:
             raise Corrupt(self._name, f"symlink inode {_own(node).inode} (size)", 0, fs.MAX_PATH, size)
         pieces = self.pieces(node, 0, size)
-        return os.fsdecode(b"".join(bytes(piece.length) if piece.data is None else piece.data for piece in pieces))
+        target = b"".join(bytes(piece.length) if piece.data is None else piece.data for piece in pieces)
+        if b"\0" in target:  # a hole where the target should be, for one
+            raise Corrupt(self._name, f"symlink inode {_own(node).inode} (target)", 0, None, target)
+        return os.fsdecode(target)
 
     def pieces(self, node: fs.Node, offset: int, length: int) -> Iterator[Piece]:
         own, inode = _own(node), self._inode(node)

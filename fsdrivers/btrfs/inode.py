@@ -61,5 +61,7 @@ def xattrs(tree: Tree, number: int, name: str) -> dict[str, bytes]:
             left -= len(entry.data) + 256
             if left < 0:
                 raise TooMany(f"bytes of extended attributes of inode {number} of {name}", MAX_XATTRS)
+            if b"\0" in entry.name:  # no system call takes it, and a list of names is cut there
+                raise Corrupt(name, f"name of an extended attribute of inode {number}", item.offset, None, entry.name)
             found[os.fsdecode(entry.name)] = entry.data
     return found

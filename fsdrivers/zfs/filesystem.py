@@ -153,6 +153,8 @@ class ZfsFilesystem(filesystem.Filesystem):
                     self.label, f"{self.root_name}: object {number}: extended attributes ({error})", 0
                 ) from error
             found.update((name, value) for name, value in packed.items() if isinstance(value, bytes))
+        if any("\0" in name for name in found):  # no system call takes it, and a list of names is cut there
+            raise Corrupt(self.label, f"{self.root_name}: name of an extended attribute", number)
         return {_linux_name(name): value for name, value in found.items()}
 
     def _directory(self, number: int) -> Zap:

@@ -17,6 +17,8 @@ from test_btrfs_tree import OWNER, ROOT, Memory, leaf, make, node, seal
 from fsdrivers import redundancy
 from fsdrivers.block import BlockDevice
 from fsdrivers.btrfs import chunks, directory, geometry, layout, log, names
+from fsdrivers.btrfs.filesystem import BtrfsFilesystem
+from fsdrivers.btrfs.filesystem import Node as FsNode
 from fsdrivers.btrfs.geometry import Chunk, Stripe
 from fsdrivers.btrfs.overlay import Keys, Overlay
 from fsdrivers.btrfs.rebuild import Row
@@ -26,6 +28,7 @@ from fsdrivers.btrfs.stripetree import StripeTree
 from fsdrivers.btrfs.tree import Key, Nodes, Pointer, Tree
 from fsdrivers.btrfs.volume import Volume
 from fsdrivers.errors import Corrupt, FsError, TooMany
+from fsdrivers.filesystem import Piece, Stat
 from fsdrivers.redundancy import Attempt, Health
 
 SECTOR = 4096
@@ -366,3 +369,20 @@ def test_extended_attributes_without_end() -> None:
     value = btrfs.DIR(data_len=60_000, name_len=1, type=layout.FT_XATTR) + b"n" + bytes(60_000)
     tree = of(((300, layout.XATTR_ITEM, number), value) for number in range(500))
     assert "extended attributes of inode 300" in bounded(lambda: inodes.xattrs(tree, 300, "fs")).error
+
+
+def test_a_name_of_an_attribute_that_no_system_call_takes() -> None:
+    from fsdrivers.btrfs import inode as inodes
+
+    value = btrfs.DIR(data_len=1, name_len=8, type=layout.FT_XATTR) + b"user.a\0b" + b"v"
+    with pytest.raises(Corrupt, match="name of an extended attribute of inode 300"):
+        inodes.xattrs(of([((300, layout.XATTR_ITEM, 1), value)]), 300, "fs")
+
+
+@pytest.mark.parametrize("piece", [Piece(0, 9, b"/etc\0.bad"), Piece(0, 9, None)])
+def test_a_target_that_no_system_call_takes(monkeypatch: pytest.MonkeyPatch, piece: Piece) -> None:
+    monkeypatch.setattr(BtrfsFilesystem, "stat", lambda self, node: Stat(0o120777, 0, 0, 9, 1, 300, 0, 0, 0))
+    monkeypatch.setattr(BtrfsFilesystem, "pieces", lambda *given: iter((piece,)))
+    monkeypatch.setattr(BtrfsFilesystem, "_name", "fs")
+    with pytest.raises(Corrupt, match="symlink inode 300"):
+        BtrfsFilesystem.__new__(BtrfsFilesystem).link_target(FsNode(5, 300))

@@ -15,7 +15,7 @@ from fsdrivers import copyout
 from fsdrivers.block import BlockDevice
 from fsdrivers.desk import cli
 from fsdrivers.errors import Corrupt, FsError, NotFound
-from fsdrivers.filesystem import Filesystem, Stat
+from fsdrivers.filesystem import Filesystem, Node, Stat
 from fsdrivers.pool import Pool, Root, Slot
 
 TREE: dict[str, object] = {
@@ -240,6 +240,27 @@ def test_hostile_names_are_refused(
     assert run("cp", "-r", "-a", image, "/etc", str(tmp_path / "out")) == 1
     assert run("ls", "-a", image, "/etc") == 1
     assert "corrupt directory entry" in capsys.readouterr().err
+
+
+def test_cp_of_what_no_system_call_takes(
+    image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(TREE, "etc", {"link": "a\0b", "passwd": b"root"})
+    monkeypatch.setattr(MemoryFilesystem, "xattrs", lambda self, node: {"user.a\0b": b"value"})
+    assert run("cp", "-r", "-a", image, "/etc", str(tmp_path / "out")) == 1
+    assert "/etc/link: not copied: " in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["passwd"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_an_owner_who_is_nobody_does_not_become_root(tmp_path: Path) -> None:
+    class Nobodys(MemoryFilesystem):
+        def stat(self, node: Node) -> Stat:
+            return super().stat(node)._replace(uid=(1 << 32) - 1, gid=(1 << 32) - 1)
+
+    assert copyout.copy(Nobodys({"su": b"x"}), "/su", str(tmp_path / "su"), False, pytest.fail)
+    found = (tmp_path / "su").stat()
+    assert (found.st_uid, found.st_gid) == (65534, 65534)
 
 
 def test_directory_loop_ends(image: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ MAX_TITLE = 256  # characters that are shown
 MAX_INITRDS = 32  # of one entry
 MAX_TEXT = 1 << 20  # characters of all entries of one source: they may all take in the same long text
 MAX_LOOKS = 4096  # files that one source looks for
+MAX_BESIDE = 1 << 16  # names in directories beside images: all of these may be one directory
 
 
 DEVICE_TREE = "its device tree is not taken over"  # the remark of an entry that names one
@@ -58,7 +59,7 @@ class Budget:
     """What one source of entries may take, however many files it has."""
 
     def __init__(self) -> None:
-        self._text, self._looks = MAX_TEXT, MAX_LOOKS
+        self._text, self._looks, self._names = MAX_TEXT, MAX_LOOKS, MAX_BESIDE
 
     def text(self, text: str) -> str:
         """``text``, counted.  Raises TooMany."""
@@ -72,6 +73,12 @@ class Budget:
         self._looks -= count
         if self._looks < 0:
             raise TooMany("files that the entries name", MAX_LOOKS)
+
+    def name(self) -> None:
+        """Count a name in a directory beside an image.  Raises TooMany."""
+        self._names -= 1
+        if self._names < 0:
+            raise TooMany("names beside all images", MAX_BESIDE)
 
 
 def read_text(filesystem: Filesystem, path: str, limit: int = MAX_CONFIG) -> str:

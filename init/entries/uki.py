@@ -184,9 +184,14 @@ def _beside(source: _Source, path: str) -> tuple[Found, bool]:
 def _in_directory(source: _Source, directory: str) -> tuple[Found, bool]:
     """The addons in ``directory``, and whether there are credentials or extensions."""
     filesystem, notes = source.filesystem, source.notes
+    suffixes = (_ADDON, *_OTHERS)
+
+    def counts(name: str) -> bool:
+        source.budget.name()
+        return name.lower().endswith(suffixes)
+
     try:
-        suffixes = (_ADDON, *_OTHERS)
-        names = [one.name for one in filesystem.listdir(directory, lambda name: name.lower().endswith(suffixes))]
+        names = [one.name for one in filesystem.listdir(directory, counts)]
     except (NotFound, NotADirectory):
         return [], False
     except FsError as error:

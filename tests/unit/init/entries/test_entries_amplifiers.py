@@ -61,6 +61,16 @@ def uki_tree(images: int, size: int, addons: int, addon: int, profiles: int = 0)
     return Tree({"EFI": {"Linux": {**found, **beside}}, "loader": {"addons": extra}})
 
 
+def beside(entry: bytes, count: int) -> Tree:
+    """Images beside which there is the same large directory each time; as entries of type 1 if there are any."""
+    linux, names = pe([(b".linux", K)]), {f"{number}.cred": b"" for number in range(8000)}
+    images: dict[str, object] = {f"{number}.efi": linux for number in range(0 if count else MAX_ITEMS)}
+    images |= {f"{name}.extra.d": "/many" for name in images}
+    entries = {f"{number}.conf": entry for number in range(count)}
+    start = {"x.efi": linux, "x.efi.extra.d": "/many", "many": names}
+    return Tree({**start, "EFI": {"Linux": images}, "loader": {"entries": entries}})
+
+
 def maze() -> dict[str, object]:
     return {f"l{i}": "d/../" * 680 + f"l{i + 1}" for i in range(39)} | {"l39": "vmlinuz"}
 
@@ -134,6 +144,8 @@ TEXTS: dict[str, tuple[Parser, Tree]] = {
     "images with the longest lines": (uki.entries, uki_tree(MAX_ITEMS, 65_000, 0, 0)),
     "addons for all": (uki.entries, uki_tree(64, 10, 32, 65_000)),
     "short addons for all": (uki.entries, uki_tree(MAX_ITEMS, 10, 32, 400)),
+    "one directory beside all": (uki.entries, beside(b"", 0)),
+    "one directory beside all entries": (bls.entries, beside(b"efi /x.efi\n", MAX_ITEMS)),
     "profiles": (uki.entries, uki_tree(16, 30_000, 2, 10, profiles=24)),
     "file tests in a maze": (grub.entries, grub_tree(b"if [ -e /boot/l0 ]; then x=1; fi\n" * 50_000, **maze())),
     "file tests in one line": (

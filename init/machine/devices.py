@@ -24,7 +24,9 @@ class About(NamedTuple):
     size: int = 0
     model: str = ""
     removable: bool = False  # somebody may have plugged it in a minute ago
-    bus: str = ""  # "usb", "sd" for a card; "" for what is built in, as far as anybody knows
+    bus: str = (
+        ""  # "usb", "sd" for a card, "external" for another one; "" for what is built in, as far as anybody knows
+    )
 
 
 class Disks:
@@ -115,13 +117,13 @@ def about(name: str, sys: str = "/sys") -> About:
 
     Sources: Documentation/ABI/stable/sysfs-block and testing/sysfs-block-device; block/genhd.c:disk_removable_show;
     drivers/mmc/core/bus.c:type_show, v6.12.  The attribute "removable" is about the medium (a card reader, a CD): a
-    USB disk says 0.
+    USB disk says 0, and so does one behind Thunderbolt.
     """
     base = f"{sys}/class/block/{name}"
     size = attribute(f"{base}/size")
     place = os.path.realpath(base)
     card = attribute(f"{base}/device/type") == "SD"
-    bus = "usb" if "/usb" in place else "sd" if card else ""
+    bus = "usb" if "/usb" in place else "sd" if card else "external" if _external(place) else ""
     removable = bool(bus) or attribute(f"{base}/removable") == "1"
     below = _list(f"{base}/slaves")[:MAX_BELOW] if name.startswith(("dm-", "md")) else []
     removable = removable or any(about(one, sys).removable for one in below)
@@ -130,6 +132,18 @@ def about(name: str, sys: str = "/sys") -> About:
     model = f"{'' if vendor.startswith('0x') or vendor == 'ATA' else vendor} {model}".strip()
     shown = "".join(char for char in model if char.isprintable())[:MAX_MODEL]
     return About(int(size) * SECTOR if size.isdecimal() else 0, shown, removable, bus)
+
+
+def _external(place: str) -> bool:
+    """Whether any device that a disk hangs on can be taken off: what is behind a Thunderbolt or USB4 port, say.
+
+    Source: Documentation/ABI/testing/sysfs-devices-removable; drivers/pci/probe.c:pci_set_removable, v6.12.
+    """
+    while "/devices/" in place:
+        if attribute(f"{place}/removable") == "removable":
+            return True
+        place = os.path.dirname(place)
+    return False
 
 
 def human(size: int) -> str:

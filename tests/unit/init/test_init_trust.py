@@ -338,8 +338,13 @@ def test_what_is_known_of_disks(tmp_path: Path) -> None:
     sysfs(tmp_path, "vda", "pci0/virtio0", device__vendor="0x1af4\n")
     sysfs(tmp_path, "dm-0", "virtual")
     (tmp_path / "class" / "block" / "dm-0" / "slaves" / "sdb").mkdir()
-    known = {name: about(name, str(tmp_path)) for name in ("sda", "sdb", "mmcblk0", "mmcblk1", "sr0", "vda", "dm-0")}
-    assert [name for name, one in known.items() if one.removable] == ["sdb", "mmcblk1", "sr0", "dm-0"]
+    for place, says in (("pci0/0", "fixed"), ("pci0/1", "unknown"), ("pci0/2", "removable")):  # behind Thunderbolt
+        sysfs(tmp_path, f"nvme{place[-1]}n1", f"{place}/0/nvme", removable="0\n")
+        (tmp_path / "devices" / place / "removable").write_text(f"{says}\n")
+    names = ("sda", "sdb", "mmcblk0", "mmcblk1", "sr0", "vda", "dm-0", "nvme0n1", "nvme1n1", "nvme2n1")
+    known = {name: about(name, str(tmp_path)) for name in names}
+    assert [name for name, one in known.items() if one.removable] == ["sdb", "mmcblk1", "sr0", "dm-0", "nvme2n1"]
+    assert known["nvme2n1"].bus == "external"
     assert known["sda"] == About(1 << 20, "Samsung SSD[2J", False, "")
     assert known["sdb"] == About(1 << 20, "SanDisk Ultra", True, "usb")
     assert known["vda"].model == ""

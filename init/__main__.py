@@ -93,7 +93,8 @@ class Machine:
         self.begin("starting")
         namespace.hold_streams()
         problems = namespace.mount_all()
-        self.config = _config.read(own := _config.own())
+        # Also when something below goes wrong: the prompt that follows holds people to it.
+        self.config = _config.read(own := _config.own())._replace(secure=secure_boot(Variables()))
         self.open_consoles()
         _console.quiet_kernel(self.config.parameters)
         self.console.say(report.versions().removeprefix("poolboot "))

@@ -15,6 +15,11 @@ from fsdrivers.errors import FsError
 
 ROOT = "/sys/firmware/efi/efivars"
 
+BOOT_PARAMS = "/sys/kernel/boot_params/data"
+# u8 secure_boot of struct boot_params, of x86 alone: arch/x86/include/uapi/asm/bootparam.h; its value "enabled":
+# include/linux/efi.h:efi_secureboot_mode, v6.12
+_SECURE_AT, _SECURE = 0x1EC, b"\3"
+
 # Attributes: MdePkg/Include/Uefi/UefiMultiPhase.h
 NON_VOLATILE, BOOTSERVICE_ACCESS, RUNTIME_ACCESS = 0x1, 0x2, 0x4
 DEFAULT = NON_VOLATILE | BOOTSERVICE_ACCESS | RUNTIME_ACCESS
@@ -133,10 +138,21 @@ class Variables:
         return f"{self.root}/{name}-{vendor}"
 
 
-def secure_boot(variables: Variables) -> bool:
-    """Whether the firmware insists on signatures now."""
+def secure_boot(variables: Variables, boot_params: str = BOOT_PARAMS) -> bool:
+    """Whether the firmware insists on signatures now; what the kernel's EFI stub has seen of that where there are no
+    variables to be read (efi=noruntime, or no efivarfs).  ``boot_params``: the file that tells."""
     enabled, setup = variables.get("SecureBoot", GLOBAL), variables.get("SetupMode", GLOBAL)
+    if enabled is None and not variables.available:
+        return _stub_saw(boot_params)
     return bool(enabled and enabled.data == b"\1" and not (setup and setup.data == b"\1"))
+
+
+def _stub_saw(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_SECURE_AT + 1)[_SECURE_AT:] == _SECURE
+    except OSError:
+        return False
 
 
 def ucs2(text: str) -> bytes:

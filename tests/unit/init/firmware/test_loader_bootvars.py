@@ -121,6 +121,15 @@ def test_a_machine_without_efi() -> None:
         nothing.set("BootNext", GLOBAL, b"\1\0")
 
 
+@pytest.mark.parametrize(("seen", "secure"), [(0, False), (1, False), (2, False), (3, True), (None, False)])
+def test_what_the_stub_saw_of_secure_boot_counts_where_no_variable_can_be_read(
+    tmp_path: Path, seen: int | None, secure: bool
+) -> None:
+    (tmp_path / "data").write_bytes(bytes(0x1EC) + (bytes((seen,)) + bytes(16) if seen is not None else b""))
+    assert efivars.secure_boot(Variables("/nonexistent"), str(tmp_path / "data")) == secure
+    assert not efivars.secure_boot(Variables("/nonexistent"), str(tmp_path / "gone"))
+
+
 def test_secure_boot_is_on_only_outside_of_setup_mode(variables: Variables) -> None:
     assert not efivars.secure_boot(variables)
     variables.set("SecureBoot", GLOBAL, b"\1", 6)

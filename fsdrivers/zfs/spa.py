@@ -22,6 +22,7 @@ from fsdrivers.zfs.zap import Zap
 
 MAX_TOPS = 4096
 MAX_TRIES = 64  # uberblocks tried before the pool counts as lost
+MAX_KEPT = 4096  # uberblocks while they are looked for
 MAX_TRIED = 64 << 20  # bytes of blocks read for uberblocks that led to nothing, after which no other is tried
 MAX_FEATURES = 1024  # in one table; OpenZFS 2.3 knows 45
 
@@ -183,6 +184,12 @@ def _candidates(used: Used) -> list[Candidate]:
         ashift = tree.number(label.tree, "ashift", layout.ASHIFT_MIN)
         for offset, uberblock in uberblocks(device, ashift):
             found.setdefault(uberblock.raw, Candidate(uberblock, [])).places.append((device, offset, ashift))
+        if len(found) > MAX_KEPT:  # only the best are tried, and each of a thousand devices has room for hundreds
+            found = {one.uberblock.raw: one for one in _ranked(found)[:MAX_TRIES]}
+    return _ranked(found)
+
+
+def _ranked(found: dict[bytes, Candidate]) -> list[Candidate]:
     return sorted(found.values(), key=lambda one: one.uberblock.rank, reverse=True)
 
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from zfslabels import HEADER, ROOM, disk, packed, pair, string
 
 from fsdrivers import pools
-from fsdrivers.block import FileDevice
+from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.errors import FsError
-from fsdrivers.zfs import nvlist
+from fsdrivers.zfs import label, layout, nvlist, spa
 
 NUMBER, TEXT, LIST, LISTS, TEXTS, BYTES, NUMBERS = 8, 9, 19, 20, 17, 10, 16
 
@@ -154,3 +154,24 @@ def _sum(value: object) -> tuple[int, int]:
     if isinstance(value, str):
         return 0, len(os.fsencode(value))
     return 0, len(value) if isinstance(value, bytes) else 0
+
+
+class Rings(BlockDevice):
+    """A device whose rings are full of uberblocks that no other device has."""
+
+    def __init__(self, number: int) -> None:
+        self.name, self.size, self._number = f"/dev/sda{number}", zfslabels.SIZE, number
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        for at in range(0, len(buffer), 1024):
+            struct.pack_into("<3Q", buffer, at, layout.UBERBLOCK_MAGIC, 5000, (self._number << 40) + offset + at)
+
+
+def test_rings_of_many_partitions() -> None:
+    """What is kept of them is what is tried, not all 512 uberblocks of each."""
+    empty = label.Label({}, (0,), 1, label.ACTIVE, 1, "pool", 1, 1, 0, "")
+    used = [(Rings(number), empty) for number in range(255)]
+    ended = bounded(lambda: [one.uberblock.txg for one in spa._candidates(used)][: spa.MAX_TRIES], seconds=6)
+    assert isinstance(ended.value, list)
+    assert ended.value == sorted(ended.value, reverse=True)
+    assert ended.value[0] >> 40 == ended.value[-1] >> 40 == 254

@@ -24,6 +24,7 @@ from init.trust import Trust, disks_of
 T = TypeVar("T")
 
 
+MAX_ENTRIES = 1024  # of one pool, after which no further roots of it are looked into
 MAX_NOTES = 200  # of all disks together: they are printed at each boot
 
 
@@ -209,6 +210,9 @@ class Survey:
         name = pool.name or pool.uuid
         places = roots.candidates(pool, self.config, self.note)
         while place := self._attempt(name, "its roots", pool, lambda: next(places, None)):
+            if len(found) >= MAX_ENTRIES:
+                self.note(f"{name}: {len(found)} entries are enough: {place.where} and those behind it are passed over")
+                break
             found += self._attempt(place.where, "its entries", pool, partial(self._of_root, place)) or ()
         return _as_the_loader_has_it(found)
 

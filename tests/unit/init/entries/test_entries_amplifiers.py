@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from init_doubles import UUID, MemoryPool, system
 from peimages import pe
 
+from fsdrivers import pools
 from init import config, entries
 from init.entries import bls, blsrules, extlinux, fstab, grub, grubenv, shellvars, snapshots, uki, version
 from init.entries.item import MAX_ITEMS, MAX_OPTIONS, Listing
 from init.entries.policy import globs
 from init.kernel import pe as pe_file
 from init.roots import BootRoot
+from init.survey import MAX_ENTRIES, Survey
 
 K = b"kernel"
 ENV = grubenv.SIGNATURE.encode() + b"a=" + b"x" * 60_000 + b"\n"
@@ -417,3 +419,22 @@ def test_trees_of_any_shape(files: dict[str, object], images: dict[str, object],
             assert all(pe_file.open_file(where, initrd) for initrd in item.initrds)
             assert "\n" not in item.options
         assert listing.default is None or 0 <= listing.default < len(listing.items)
+
+
+def test_many_roots_with_many_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clones of one root cost a disk nothing."""
+    tree = system("6.1")
+    one = f"root=UUID={UUID} ro n="
+    menu = "".join(f"menuentry 'a' {{\nlinux /boot/vmlinuz-6.1 {one}{number}\n}}\n" for number in range(MAX_ITEMS))
+    files = {f"{number}.conf": f"linux /boot/vmlinuz-6.1\noptions {one}b{number}\n".encode() for number in range(400)}
+    tree["boot"] |= {"grub": {"grub.cfg": menu.encode()}, "loader": {"entries": files}}  # type: ignore[operator]
+    pool = MemoryPool({f"@{number}": tree for number in range(33)})
+    monkeypatch.setattr(pools, "assemble", lambda *given: [pool])
+
+    def sizes() -> tuple[int, int]:
+        found = Survey([], config.read(""))
+        return len(found.entries()), len(found.notes)
+
+    entries, notes = bounded(sizes).value  # type: ignore[misc]
+    assert MAX_ITEMS < entries < 2 * MAX_ENTRIES
+    assert notes

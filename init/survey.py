@@ -112,12 +112,13 @@ class Survey:
         near = {*disks_of(pool), trust.origin} | _boot_disks(entry)
         disks = {*disks_of(pool), *({disk_of(part)} if part else ())}
         shown = trust.describe(disks) if len({device.name for device in self._devices}) > len(disks_of(pool)) else ""
-        lent = part is not None and trust.removable(disk_of(part)) and disk_of(part) not in disks_of(pool)
+        lender = {disk_of(part)} if part is not None else _lender(entry)
+        lent = bool(lender) and all(map(trust.removable, lender)) and lender.isdisjoint(disks_of(pool))
         why = ""
         if part is not None and disk_of(part) not in near:
             why = f"it lies on {trust.describe([disk_of(part)])}, another disk than its root"
-        elif part is not None and lent:  # anybody can give a partition the id that fstab has
-            why = f"its /boot is on {trust.describe([disk_of(part)])}, which can be unplugged"
+        elif lent:  # anybody can give a partition the id that fstab has, or have a dataset mount at /boot
+            why = f"its /boot is on {trust.describe(lender)}, which can be unplugged"
         elif trust.foreign(pool) and self.wanted.key not in ("uuid", "device"):
             why = f"{trust.describe(disks_of(pool))} can be unplugged, and was not booted from before"
         elif any(trust.rank(other) <= trust.rank(pool) for other in pool.rivals):
@@ -234,6 +235,13 @@ def _boot_partition(entry: BootEntry) -> Partition | None:
     """The partition that the root itself names as its /boot, for an entry of what lies there."""
     boot = mounts.at_boot(entry.place.boot)
     return boot.partition if boot is not None and entry.files is entry.place.boot else None
+
+
+def _lender(entry: BootEntry) -> set[str]:
+    """The disks of another pool that has the root's /boot, for an entry of what lies there."""
+    boot = mounts.at_boot(entry.place.boot)
+    found = boot.pool if boot is not None and entry.files is entry.place.boot else None
+    return disks_of(found) if found is not None and found is not entry.place.pool else set()
 
 
 def _boot_disks(entry: BootEntry) -> set[str]:

@@ -154,7 +154,10 @@ def _find(
         text = ""
     line = next((line for line in parse(text) if line.where == BOOT), None)
     if line is None:
-        return _dataset_on_boot(place, pools)
+        # What was plugged in only when no other has one: any pool may say that it mounts there.
+        own = _rank_of(place.pool, rank)
+        near = [pool for pool in pools if pool is place.pool or _rank_of(pool, rank) <= max(own, 1)]
+        return _dataset_on_boot(place, near) or _dataset_on_boot(place, [pool for pool in pools if pool not in near])
     if line.has("bind"):
         return None
     if line.fstype not in _READ:
@@ -167,6 +170,10 @@ def _find(
     if found is None:
         note(f"{place.where}: {FSTAB} has /boot on {line.what}, which is not here")
     return found
+
+
+def _rank_of(pool: Pool, rank: Rank) -> int:
+    return min(map(rank, pool.devices), default=0)
 
 
 def _dataset(name: str, pools: Sequence[Pool]) -> Found | None:

@@ -16,6 +16,7 @@ from test_entries_stated import Pool, esp
 from fsdrivers import pools
 from fsdrivers.block import BlockDevice, FileDevice
 from fsdrivers.filesystem import Filesystem
+from fsdrivers.pool import Slot
 from init import config, entries
 from init.entries import BootEntry, mounts
 from init.entries.mounts import Found, Line, Mounted
@@ -172,6 +173,32 @@ def test_which_dataset_it_is_must_be_clear(monkeypatch: pytest.MonkeyPatch) -> N
     filled["boot"] = dict(KERNEL)
     found, notes = survey(monkeypatch, ZfsPool({"rpool/ROOT/x": filled}, "rpool"), bpool("one"))
     assert (len(found), notes) == (1, [])
+
+
+def test_a_dataset_of_a_stick_that_mounts_at_boot_lends_no_kernel_by_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Any pool may say so, with a name that fits better than that of the own one."""
+    disks = []
+    for name in ("disk", "stick"):
+        (tmp_path / name).write_bytes(bytes(4096))
+        disks.append(FileDevice(str(tmp_path / name)))
+    trust = Trust({disks[1].name: About(removable=True)})
+    rpool, own, stick = ZfsPool({"rpool/ROOT/one": root("")}, "rpool"), bpool("one"), bpool("one")
+    stick.on_boot, stick.uuid = ["rpool/ROOT/one/boot"], "666"
+    stick.trees = {"rpool/ROOT/one/boot": stick.trees["bpool/BOOT/one"]}
+    stick.name = "rpool"
+    for pool, disk in ((rpool, disks[0]), (own, disks[0]), (stick, disks[1])):
+        pool.devices, pool.slots = (disk,), (Slot(1, pool.uuid, disk.name, "online"),)
+    found, _ = survey(monkeypatch, rpool, own, stick, devices=tuple(disks), trust=trust)
+    boots = [mounts.at_boot(entry.place.boot) for entry in found if entry.place.pool is rpool]
+    assert boots
+    assert all(boot and boot.pool is own for boot in boots)
+    assert not any(entry.ask for entry in found if entry.place.pool is rpool)
+    found, _ = survey(monkeypatch, rpool, stick, devices=tuple(disks), trust=trust)
+    lent = [entry for entry in found if entry.place.pool is rpool]
+    assert lent
+    assert all(entry.ask.startswith("its /boot is on ") and entry.plugged for entry in lent)
 
 
 def test_a_boot_environment_has_its_own_boot_though_another_one_is_mounted(monkeypatch: pytest.MonkeyPatch) -> None:

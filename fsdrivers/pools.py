@@ -120,8 +120,11 @@ def _apart(
     if pool is not None and own is None:
         yield pool  # what is left over of an earlier time of this pool's
         return
-    if own is not None and (_waits(own) or _opens(own, tell)):
+    if own is not None and (_waits(own) or _opens(own, _ignore)):
         yield own
+    elif own is not None:
+        names = ", ".join(member.device.name for member in rest[:NAMED])
+        tell(FsError(f"{names}: left out, as it claims to be pool {own.uuid} and nothing on it can be read"))
     yield from found
 
 

@@ -186,17 +186,21 @@ class ZfsPool(pool.Pool):
         return self._filesystem(dataset, objset)
 
     def strangers(self, members: list[Member]) -> list[Member]:
-        """See Pool: second devices with one guid and another newest uberblock, devices that the newest labels do not
-        know, and those that know of fewer top-level vdevs."""
+        """See Pool: second devices with one guid and another label or newest uberblock, devices that the newest labels
+        do not know, and those that know of fewer top-level vdevs; not the one with the newest itself."""
         tops = tree.number(self._newest.config, "vdev_children", 1)
         states = {slot.device: (slot.state, slot.uuid) for slot in self.slots if slot.device is not None}
         known = {slot.uuid for slot in self.slots if slot.state == "online"}
-        using = {label.guid: device for device, label in self._used}
+        using = {label.guid: (device, label) for device, label in self._used}
         found = []
         for member in members:
+            if member.device is self._used[0][0]:
+                continue
             label = _label(member)
             state, uuid = states[member.device.name]
-            double = state == "duplicate" and _last(member.device, label) != _last(using[label.guid], label)
+            double = state == "duplicate" and (
+                label.config != using[label.guid][1].config or _last(member.device, label) != _last(*using[label.guid])
+            )
             unknown = state == "stale" and uuid not in known
             if double or unknown or tree.number(label.config, "vdev_children", 1) < tops:
                 found.append(member)

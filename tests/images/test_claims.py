@@ -328,6 +328,24 @@ def test_a_newer_label_without_anything_behind_it_renames_no_pool(two: tuple[Pat
         assert found.name == pool.name
 
 
+def test_a_copy_with_a_newer_label_that_no_pool_can_have(two: tuple[Path, Path]) -> None:
+    (honest,), (evil,) = zfs_recipes.unpack("single", two[0]), zfs_recipes.unpack("single", two[1])
+    disk, own = FileDevice(str(evil)), label.read(FileDevice(str(honest)))
+    assert own is not None
+    kind = own.tree["type"].encode()
+    with evil.open("r+b") as file:
+        for start in label.offsets(disk.size):
+            data = bytes(disk.read(start + layout.LABEL_NVLIST, layout.LABEL_NVLIST_SIZE))
+            data = data.replace(b"\0\0\0\4" + kind, b"\0\0\0\4none")
+            data = data.replace(own.txg.to_bytes(8, "big"), (own.txg + 1000).to_bytes(8, "big"))
+            rewrite(file, data, start + layout.LABEL_NVLIST)
+    for order in ([evil, honest], [honest, evil]):
+        heard: list[FsError] = []
+        (found,) = pools.assemble(devices(order), heard.append)
+        assert own_of([found], honest).rivals == ()
+        assert any("nothing on it can be read" in str(error) for error in heard)
+
+
 def rewrite(file: BinaryIO, data: bytes, at: int) -> None:
     order = label.eck_order(data)
     if order is None:

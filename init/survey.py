@@ -124,6 +124,8 @@ class Survey:
         elif any(trust.rank(other) <= trust.rank(pool) for other in pool.rivals):
             why = f"{trust.describe({disk for other in pool.rivals for disk in disks_of(other)})} claims to be the same"
         never = lent and part is not None and disk_of(part) not in near
+        # A root= that nobody signed may leave out what would be booted, and must not make a stick all there is.
+        never = never or bool(self.narrow.key and trust.foreign(pool))
         plugged = lent or trust.foreign(pool)
         notes = (*entry.notes, f"only a person starts this: {why}") if why else entry.notes
         return entry._replace(disk=shown, ask=why, plugged=plugged, never=never, notes=notes)

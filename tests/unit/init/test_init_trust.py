@@ -147,6 +147,18 @@ def test_a_stick_lends_nothing_to_a_root_that_is_not_on_it(monkeypatch: pytest.M
     assert [one.name for one in came.lenders(came.entries()[1])] == [STICK, FIXED, OTHER]
 
 
+def test_an_unsigned_root_does_not_make_a_stick_all_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = [pool("a", OWN, FIXED), pool("z", FOREIGN, STICK)]
+    monkeypatch.setattr(pools, "assemble", lambda *given: list(there))
+    devices = [device for one in there for device in one.devices]
+    narrow = config.read("")._replace(narrow=f"UUID={FOREIGN}", secure=True)
+    found = Survey(devices, narrow, Trust(DISKS))
+    assert [entry.id for entry in found.entries()] == ["z:@/6.1"]
+    assert order(found) == []
+    assert order(Survey(devices, narrow._replace(narrow=f"UUID={OWN}"), Trust(DISKS))) == ["a:@/6.1"]
+    assert order(Survey(devices, narrow, Trust(DISKS, STICK))) == ["z:@/6.1"]
+
+
 # --- two that claim to be the same ------------------------------------------------------------
 
 

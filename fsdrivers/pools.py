@@ -116,16 +116,26 @@ def _apart(
     else:
         alone = _apart(strangers or [], others, _ignore, depth + 1)
     found = [one for one in alone if all(slot.device for slot in one.slots) and _opens(one, _ignore)]
-    own = _assemble(rest, others, tell) if found and rest else None
-    if pool is not None and own is None:
+    # Of several devices others could make good what one that is not ours lacks: then nobody can know.
+    alone_too = len(rest) == 1 and pool is not None and not _opens(pool, _ignore)
+    own = _assemble(rest, others, tell) if rest and (found or alone_too) else None
+    if pool is not None and (own is None or not (found or (_whole(own) and _opens(own, _ignore)))):
         yield pool  # what is left over of an earlier time of this pool's
         return
     if own is not None and (_waits(own) or _opens(own, _ignore)):
         yield own
-    elif own is not None:
-        names = ", ".join(member.device.name for member in rest[:NAMED])
-        tell(FsError(f"{names}: left out, as it claims to be pool {own.uuid} and nothing on it can be read"))
+        out = [] if found else strangers or []
+    else:
+        out = rest
     yield from found
+    if out and pool is not None:
+        names = ", ".join(member.device.name for member in out[:NAMED])
+        tell(FsError(f"{names}: left out, as it claims to be pool {pool.uuid} and nothing on it can be read"))
+
+
+def _whole(pool: Pool) -> bool:
+    """Whether each slot of ``pool`` has a device."""
+    return all(slot.device is not None for slot in pool.slots)
 
 
 def _waits(pool: Pool) -> bool:

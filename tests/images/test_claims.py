@@ -161,7 +161,8 @@ def test_a_newer_copy_of_both_halves_and_of_one(two: tuple[Path, Path]) -> None:
 def sealed(path: Path, **fields: object) -> Path:
     """Change fields of both superblocks of a btrfs, checksums repaired."""
     places = {"fsid": (0x20, "16s"), "flags": (0x38, "<Q"), "generation": (0x48, "<Q"),
-              "incompat": (0xBC, "<Q"), "metadata_uuid": (0x23B, "16s"), "device": (0x10B, "16s")}  # fmt: skip
+              "incompat": (0xBC, "<Q"), "metadata_uuid": (0x23B, "16s"), "device": (0x10B, "16s"),
+              "devid": (0xC9, "<Q")}  # fmt: skip
     with path.open("r+b") as file:
         for offset in (0x10000, 0x4000000):
             file.seek(offset)
@@ -234,6 +235,16 @@ def test_a_newer_superblock_that_leads_to_our_trees_is_none(two: tuple[Path, Pat
         (found,) = pools.assemble(devices(order))
         assert own_of([found], honest).rivals == ()
         assert found.missing == ()
+
+
+def test_a_copy_of_the_same_generation_that_cannot_be_read(two: tuple[Path, Path]) -> None:
+    (honest,), (evil,) = unpack("balance", two[0]), unpack("balance", two[1])
+    sealed(evil, devid=7)
+    for order in ([evil, honest], [honest, evil]):
+        heard: list[FsError] = []
+        (found,) = pools.assemble(devices(order), heard.append)
+        assert own_of([found], honest).rivals == ()
+        assert any(f"{evil}: left out" in str(error) for error in heard)
 
 
 def test_what_only_looks_like_a_seed_hides_no_pool(two: tuple[Path, Path]) -> None:

@@ -39,8 +39,11 @@ class Survey:
         self.narrow = roots.wanted(config.narrow)  # leaves pools out, and is no reason to trust the others more
         self.notes = Notes([self.wanted.problem] if self.wanted.problem else [], MAX_NOTES)
         self._devices = tuple(sorted(devices, key=self.trust.rank_of))
+        # Of equals the one on the first disk goes first: a label decides nothing, as anybody may call a pool "!".
+        disks = [disk_of(device) for device in self._devices]
         self.pools: list[Pool] = sorted(
-            pools.assemble(self._devices, self._complain, self.trust.rank_of), key=self.trust.rank
+            pools.assemble(self._devices, self._complain, self.trust.rank_of),
+            key=lambda pool: (self.trust.rank(pool), _first(disks, pool)),
         )
         self._entries: list[BootEntry] | None = None
         self.roots: list[BootRoot] = []
@@ -293,3 +296,9 @@ def health(places: Iterable[BootRoot], say: Callable[[str], None]) -> None:
         lines = [line for one in (place.filesystem, also) for line in one.health.report()]
         for line in dict.fromkeys(lines):
             say(line)
+
+
+def _first(disks: list[str], pool: Pool) -> int:
+    """The place in ``disks`` of the first one that ``pool`` lies on; behind all of them for what is on none."""
+    on = {disk_of(device) for device in pool.devices}
+    return next((place for place, disk in enumerate(disks) if disk in on), len(disks))

@@ -121,6 +121,15 @@ def test_the_disk_that_the_efi_file_came_from_goes_first(monkeypatch: pytest.Mon
     assert order(found)[0] == ("z:@/6.1" if origin == STICK else "a:@/6.1")
 
 
+def test_of_two_fixed_disks_the_first_goes_first_whatever_the_other_calls_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own, other = pool("tank", OWN, FIXED), pool("!", FOREIGN, OTHER)
+    monkeypatch.setattr(pools, "assemble", lambda *given: [other, own])  # by name
+    found = Survey([*own.devices, *other.devices], config.read(""), Trust(DISKS))
+    assert order(found) == ["tank:@/6.1", "!:@/6.1"]
+
+
 def test_what_was_booted_before_goes_before_another_fixed_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     there = [pool("a", FOREIGN, OTHER), pool("z", OWN, FIXED, member="m1")]
     assert order(survey(monkeypatch, there))[0] == "a:@/6.1"

@@ -18,7 +18,8 @@ import fsdrivers
 import init
 from artefacts import typing_stump
 
-DESK = ("fsdrivers.__main__", "fsdrivers.desk.cli", "init.__main__")  # run when imported, or never in the boot program
+RUN = ("fsdrivers.__main__", "init.__main__")  # when they are imported
+ELSEWHERE = ("fsdrivers.native.", "fsdrivers.desk.")  # compiled with the real module, or never in the boot program
 
 # Tells of every class with fields what there is to tell; argument 1: the stump, or "" for the real module.
 LIST = """
@@ -47,7 +48,7 @@ def modules() -> list[str]:
     names = []
     for package in (fsdrivers, init):
         for one in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if one.name not in DESK and not one.name.startswith("fsdrivers.native."):
+            if one.name not in RUN and not one.name.startswith(ELSEWHERE):
                 names.append(one.name)
     return names
 

@@ -10,15 +10,19 @@ microseconds, where a child process for each disk would cost milliseconds (docs/
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from types import FrameType, TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fsdrivers.block import BlockDevice, Slice
 from fsdrivers.errors import Fault, FsError, OutOfBounds
+
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal  # the module around it makes enums of all signals, which costs more than all of this
 
 SECONDS = 30.0
 """Of the processor's time that one disk may cost until there is a list of what is on it.  Usual are 0.05, and 1 under

@@ -204,5 +204,5 @@ def test_hostile_directories() -> None:
 def test_any_file_ends(lines: list[tuple[str, str, str]], name: str) -> None:
     text = "\n".join(map("".join, lines))
     found = listing({name.replace("/", "").replace("\0", "") + ".conf": text}, extra={"u.efi": UKI})
-    assert all(item.kernel in ("/k", "/i") or item.kernel.startswith("/u.efi#.linux") for item in found.items)
+    assert all(item.kernel in ("/k", "/i", "/j") or item.kernel.startswith("/u.efi#.linux") for item in found.items)
     blsrules.parse(name)
